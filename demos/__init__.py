@@ -1,0 +1,1 @@
+"""Recording, reviewing and converting demonstrations."""

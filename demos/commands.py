@@ -1,0 +1,316 @@
+"""`robot-rlpd record` and `robot-rlpd demos info | list | import`.
+
+Modules that only one command needs are imported inside it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from robot_rlpd.config import parse_json_object
+from robot_rlpd.errors import ConfigError
+from robot_rlpd.progress import ProgressLine
+from robot_rlpd.registry import load_entry_point
+from robot_rlpd.robot import Source
+from robot_rlpd.task import RewardKind, TaskOptions, load_task
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordConfig:
+    """Options of `record`."""
+
+    task: str
+    """Task, such as pick_place or gymnasium:Pendulum-v1."""
+
+    out: Path
+    """Directory of the store to write."""
+
+    device: str = "scripted"
+    """Who demonstrates: scripted (the task's expert), keyboard, or another registered device."""
+
+    robot: str = ""
+    """Robot to record on: tcp://HOST:PORT of a served one, or a driver's NAME:ARGUMENT; default the task's own."""
+
+    episodes: int = 20
+    """Episodes to keep, at least 1."""
+
+    max_attempts: int | None = None
+    """Give up after so many episodes, kept or not; default 10 times --episodes."""
+
+    noise: float = 0.7
+    """Mistakes of the scripted device, 0 (perfect) to 1 (clumsy)."""
+
+    seed: int = 0
+    """Seed of the device and of the first reset; every attempt takes the next."""
+
+    keep_failures: bool = False
+    """Keep unsolved episodes too."""
+
+    append: bool = False
+    """Add to the store if it exists."""
+
+    operator: str = ""
+    """Who demonstrates, kept with every episode."""
+
+    notes: str = ""
+    """Free text, kept with every episode."""
+
+    success_when: str = ""
+    """Condition that says when a gymnasium task is solved, such as 'observation[28] >= 1.35'."""
+
+    env_kwargs: str = ""
+    """JSON object of keyword arguments for a gymnasium environment."""
+
+    max_episode_steps: int | None = None
+    """Time limit in control steps; default the task's."""
+
+    json: bool = False
+    """Print one JSON object."""
+
+    def __post_init__(self) -> None:
+        _at_least("episodes", self.episodes, 1)
+        _at_least("max_attempts", self.max_attempts, 1)
+        _at_least("seed", self.seed, 0)
+        if not 0.0 <= self.noise <= 1.0:
+            raise ConfigError(field="noise", found=self.noise, allowed="0 to 1")
+
+
+def record(config: RecordConfig) -> int:
+    """Record demonstrations from a device into a store."""
+    from demos.recorder import RecordOptions, RecordReport
+    from demos.recorder import record as record_episodes
+    from demos.teleop.device import DeviceOptions
+    from robot_rlpd.bridge.robots import open_robot
+    from robot_rlpd.episode import EpisodeInfo
+    from robot_rlpd.episode_store import EpisodeStore
+    from robot_rlpd.errors import StoreError
+    from robot_rlpd.pacing import PacedRobot
+    from robot_rlpd.safety import SafeRobot
+
+    task_options = TaskOptions(
+        success_when=config.success_when,
+        env_kwargs=parse_json_object(config.env_kwargs, field="env_kwargs"),
+        max_episode_steps=config.max_episode_steps,
+    )
+    if config.out.exists() and not config.append:
+        raise StoreError("exists already", field=str(config.out), hint="choose another --out, or add to it: --append")
+    setup = load_task(config.task, task_options)
+    make_device = load_entry_point("robot_rlpd.teleop", config.device)
+    report = RecordReport()
+    line = ProgressLine(config.episodes)
+    with contextlib.ExitStack() as stack:
+        driver = open_robot(config.robot, task_setup=setup, options=task_options)
+        stack.callback(driver.close)
+        device = make_device(DeviceOptions(spec=driver.spec, setup=setup, noise=config.noise, seed=config.seed))
+        if hasattr(device, "close"):
+            stack.callback(device.close)
+        in_real_time = not config.robot and device.source is Source.HUMAN
+        robot = stack.enter_context(SafeRobot(PacedRobot(driver) if in_real_time else driver))
+        store = stack.enter_context(EpisodeStore.create(config.out, driver.spec, exist_ok=config.append))
+        stack.callback(line.close)
+        options = RecordOptions(
+            episodes=config.episodes,
+            max_attempts=config.max_attempts or 10 * config.episodes,
+            first_seed=config.seed,
+            keep_failures=config.keep_failures,
+            info=EpisodeInfo(device=config.device, operator=config.operator, notes=config.notes),
+        )
+        try:
+            record_episodes(
+                robot,
+                device,
+                setup.task,
+                store,
+                options,
+                report=report,
+                on_episode=lambda r: line.update(r.kept, f"{r.successes} of {r.attempts} solved"),
+            )
+        except KeyboardInterrupt:
+            report.interrupted = True
+        result = asdict(report) | {
+            "episodes": report.kept,
+            "success_rate": report.successes / report.attempts if report.attempts else None,
+            "store": str(config.out),
+            "store_episodes": len(store),
+            "fingerprint": store.spec.fingerprint,
+        }
+    text = (
+        f"{report.kept} episodes ({report.steps} steps) in {config.out}; {report.successes} of {report.attempts} solved"
+    )
+    _print(config.json, result, [text])
+    if report.interrupted:
+        return 130
+    return 0 if report.kept >= config.episodes else 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class InfoConfig:
+    """Options of `demos info`."""
+
+    path: tyro.conf.Positional[str]
+    """Store: a directory, or any fsspec URL."""
+
+    json: bool = False
+    """Print one JSON object."""
+
+
+def info(config: InfoConfig) -> int:
+    """Summarize a store."""
+    from demos.summary import summarize
+    from robot_rlpd.episode_store import EpisodeStore
+
+    with EpisodeStore.open(config.path) as store:
+        summary = summarize(store)
+    _print(config.json, summary, _lines(summary))
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListConfig:
+    """Options of `demos list`."""
+
+    path: tyro.conf.Positional[str]
+    """Store: a directory, or any fsspec URL."""
+
+    json: bool = False
+    """Print one JSON object."""
+
+
+def list_episodes(config: ListConfig) -> int:
+    """List the episodes of a store, one per line."""
+    from demos.summary import describe_episode
+    from robot_rlpd.episode_store import EpisodeStore
+
+    with EpisodeStore.open(config.path) as store:
+        episodes = [describe_episode(index, episode) for index, episode in enumerate(store.infos())]
+    success = {True: "solved", False: "unsolved", None: "unknown"}
+    lines = [
+        f"{e['index']:>5}  {e['uuid']}  {e['steps']:>6} steps  {e['ended']:<11}  {success[e['success']]:<8}  "
+        f"{e['task']}".rstrip()
+        for e in episodes
+    ]
+    _print(config.json, {"episodes": episodes}, lines)
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportConfig:
+    """Options of `demos import`."""
+
+    file: tyro.conf.Positional[Path]
+    """File to read."""
+
+    format: str
+    """Layout of the file: d4rl, robomimic, or another registered converter."""
+
+    out: Path
+    """Directory of the store to write."""
+
+    task: str = ""
+    """Task that the data are for; d4rl needs one, robomimic can describe the robot itself."""
+
+    field: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """NAME=DATASET, NAME=DATASET[a:b] or NAME=DATASET[i]: where a field comes from; may be repeated."""
+
+    source: str = "human"
+    """Who chose the actions: policy, human, scripted or random."""
+
+    success_when: str = ""
+    """Condition that says when a gymnasium task is solved, such as 'observation[28] >= 1.35'."""
+
+    reward: RewardKind = "sparse"
+    """The task's reward as it will be used; here it only decides whether success can be labelled."""
+
+    env_kwargs: str = ""
+    """JSON object of keyword arguments for a gymnasium environment."""
+
+    max_episode_steps: int | None = None
+    """Time limit in control steps; default the task's. Longer episodes are kept whole and reported."""
+
+    control_rate_hz: float | None = None
+    """Control steps per second, for files that do not say and without --task; above 0."""
+
+    append: bool = False
+    """Add to the store if it exists."""
+
+    json: bool = False
+    """Print one JSON object."""
+
+    def __post_init__(self) -> None:
+        _at_least("max_episode_steps", self.max_episode_steps, 1)
+        if self.source.upper() not in Source.__members__:
+            allowed = ", ".join(name.lower() for name in Source.__members__)
+            raise ConfigError(field="source", found=self.source, allowed=allowed)
+
+
+def import_file(config: ImportConfig) -> int:
+    """Import demonstrations from another format; all of the file, or nothing."""
+    from demos.converters.conversion import ConversionTarget, Converter
+    from demos.converters.fields import parse_fields
+    from demos.importing import import_episodes
+
+    options = TaskOptions(
+        success_when=config.success_when,
+        reward=config.reward,
+        env_kwargs=parse_json_object(config.env_kwargs, field="env_kwargs"),
+        max_episode_steps=config.max_episode_steps,
+    )
+    read: Converter = load_entry_point("robot_rlpd.converters", config.format)
+    setup = load_task(config.task, options) if config.task else None
+    target = ConversionTarget(
+        spec=setup.spec if setup is not None else None,
+        task=setup.task if setup is not None else None,
+        fields=parse_fields(config.field),
+        source=Source[config.source.upper()],
+        control_rate_hz=config.control_rate_hz,
+    )
+    conversion = read(config.file, target)
+    report = conversion.report
+    line = ProgressLine(conversion.num_steps)
+    try:
+        added = import_episodes(
+            conversion,
+            config.out,
+            append=config.append,
+            on_episode=lambda: line.update(report.steps, f"steps | {report.episodes} episodes"),
+        )
+    finally:
+        line.close()
+    result = asdict(report) | {
+        "clipped_share": report.clipped_share,
+        "added": added,
+        "store": str(config.out),
+        "fingerprint": conversion.spec.fingerprint,
+    }
+    _print(config.json, result, _lines(result))
+    return 0
+
+
+def _at_least(name: str, value: int | None, least: int) -> None:
+    if value is not None and value < least:
+        raise ConfigError(field=name, found=value, allowed=f"at least {least}")
+
+
+def _print(as_json: bool, result: dict[str, Any], lines: list[str]) -> None:
+    print(json.dumps(result) if as_json else "\n".join(lines))
+
+
+def _lines(result: dict[str, Any]) -> list[str]:
+    width = max(len(name) for name in result)
+    return [f"{name.replace('_', ' '):<{width}}  {_text(value)}" for name, value in result.items()]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {_text(entry)}" for name, entry in value.items()) or "none"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value)) or "none"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "unknown" if value is None else str(value)

@@ -1,0 +1,1 @@
+"""Demonstration file formats, one file each."""

@@ -1,0 +1,159 @@
+"""robomimic's layout: one group `data/demo_*` per episode with `actions`, `obs/*`, `next_obs/*`, `rewards`, `dones`.
+
+`dones` marks the end of a recording as well as the end of a task: a done step counts as terminated only where its
+reward is positive. Without a named task the robot is described from the file itself.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from demos.converters import hdf5
+from demos.converters.conversion import Conversion, ConversionTarget, ImportReport, RawEpisode, with_signals
+from demos.converters.fields import FieldSource, check_known
+from robot_rlpd.episode import Ended
+from robot_rlpd.errors import ConfigError, DataError
+from robot_rlpd.specs import DTYPES, ActionComponent, ActionSpec, ArraySpec, RobotSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import h5py
+
+
+def read(path: Path, target: ConversionTarget) -> Conversion:
+    """Open a file in robomimic's layout; see `Converter`."""
+    with hdf5.open_file(path) as file:
+        demos = _demos(file)
+        first = demos[0]
+        wanted = target.spec or describe(file, target.control_rate_hz)
+        check_known(target.fields, [s.name for s in wanted.observation])
+        sources = {s.name: target.fields.get(s.name) or FieldSource(dataset=s.name) for s in wanted.observation}
+        held = {name for name, data in (("reward", "rewards"), ("terminated", "dones")) if data in first}
+        held -= {"terminated"} if "reward" not in held else set()
+        spec = with_signals(wanted, held)
+        for demo in demos:
+            _check(demo, spec, sources)
+        used = {f"obs/{source.dataset}" for source in sources.values()}
+        used |= {f"next_{name}" for name in used} | {"actions", "rewards", "dones"}
+        report = ImportReport(
+            fields={name: f"obs/{source}" for name, source in sources.items()}
+            | ({"reward": "rewards"} if "reward" in held else {})
+            | ({"terminated": "dones"} if "terminated" in held else {}),
+            unused=[name for name in hdf5.names(first) if name not in used],
+            missing_signals=[s.name for s in wanted.signals if s.name not in held],
+        )
+        num_steps = sum(len(demo["actions"]) for demo in demos)
+        names = [demo.name for demo in demos]
+
+    def read_raw() -> Iterator[RawEpisode]:
+        with hdf5.open_file(path) as file:
+            for index, name in enumerate(names):
+                yield _episode(file[name], index, spec, sources, report)
+
+    return Conversion(path=path, spec=spec, target=target, num_steps=num_steps, read_raw=read_raw, report=report)
+
+
+def describe(file: h5py.File, control_rate_hz: float | None) -> RobotSpec:
+    """The robot as the file shows it: every observation of the first episode, actions within [-1, 1].
+
+    Raises:
+        ConfigError: The file does not say its control rate and it is not given.
+    """
+    first = _demos(file)[0]
+    arguments = _environment(file)
+    kwargs = arguments.get("env_kwargs", {})
+    rate = control_rate_hz or kwargs.get("control_freq")
+    if not isinstance(rate, (int, float)):
+        raise ConfigError(
+            "the file does not say its control rate", field="control_rate_hz", hint="give --control-rate-hz"
+        )
+    observations = hdf5.names(first["obs"]) if "obs" in first else []
+    if not observations:
+        raise DataError("no observations", field=f"{first.name}/obs", hint="extract observations from states first")
+    size = hdf5.dataset(first, "actions").shape[-1]
+    robots = kwargs.get("robots", "")
+    return RobotSpec(
+        name=" ".join(str(part) for part in (arguments.get("env_name", "robomimic"), robots) if part),
+        observation=tuple(_field(name, first["obs"][name]) for name in observations),
+        action=ActionSpec(components=tuple(ActionComponent(name=f"action_{i}") for i in range(size))),
+        control_rate_hz=float(rate),
+        metadata={"env_args": json.dumps(arguments)} if arguments else {},
+    )
+
+
+def _environment(file: h5py.File) -> dict[str, Any]:
+    try:
+        arguments = json.loads(file["data"].attrs.get("env_args", "{}"))
+    except (TypeError, ValueError):
+        raise DataError("not JSON", field="data, attribute env_args") from None
+    return arguments if isinstance(arguments, dict) else {}
+
+
+def _field(name: str, data: h5py.Dataset) -> ArraySpec:
+    is_image = data.dtype == np.uint8 and data.ndim == 4
+    dtype = str(data.dtype) if str(data.dtype) in DTYPES and data.dtype != np.float64 else "float32"
+    return ArraySpec(name=name, shape=data.shape[1:], dtype=dtype, is_image=is_image)
+
+
+def _demos(file: h5py.File) -> list[h5py.Group]:
+    group = file.get("data")
+    names = [] if group is None else [name for name in group if re.fullmatch(r"demo_\d+", name)]
+    if not names:
+        raise DataError("no episodes", field=f"{file.filename}, data/demo_*", found=", ".join(file) or "an empty file")
+    return [group[name] for name in sorted(names, key=lambda name: int(name.rpartition("_")[2]))]
+
+
+def _check(demo: h5py.Group, spec: RobotSpec, sources: dict[str, FieldSource]) -> None:
+    actions = hdf5.dataset(demo, "actions")
+    if actions.shape[1:] != (spec.action.size,):
+        found = f"shape {actions.shape[1:]} per step"
+        raise DataError(field=f"{demo.name}/actions", found=found, allowed=f"({spec.action.size},)")
+    steps = {name: hdf5.dataset(demo, name) for name in ("rewards", "dones") if _uses(spec, name)}
+    for s in spec.observation:
+        data = steps[f"obs/{s.name}"] = hdf5.dataset(demo, f"obs/{sources[s.name].dataset}")
+        sources[s.name].check(data.shape, data.dtype, s)
+    for name, data in steps.items():
+        if len(data) != len(actions):
+            allowed = f"{len(actions)} as in actions"
+            raise DataError(field=f"{demo.name}/{name}", found=f"{len(data)} rows", allowed=allowed)
+
+
+def _uses(spec: RobotSpec, dataset: str) -> bool:
+    return {"rewards": "reward", "dones": "terminated"}[dataset] in {s.name for s in spec.signals}
+
+
+def _episode(
+    demo: h5py.Group, index: int, spec: RobotSpec, sources: dict[str, FieldSource], report: ImportReport
+) -> RawEpisode:
+    steps = len(demo["actions"])
+    signals: dict[str, Any] = {}
+    for s in spec.signals:
+        if s.name == "reward":
+            signals["reward"] = hdf5.rows(demo["rewards"], 0, steps, episode=index).reshape(steps).astype(s.dtype)
+    terminated = np.zeros(steps, np.bool_)
+    if _uses(spec, "dones"):
+        done = hdf5.rows(demo["dones"], 0, steps, episode=index).reshape(steps) != 0
+        terminated = signals["terminated"] = done & (signals["reward"] > 0)
+        if (done & ~terminated).any():
+            report.notes.append(f"{demo.name.strip('/')}: done without reward counts as truncated")
+    has_next = all(f"next_obs/{sources[s.name].dataset}" in demo for s in spec.observation)
+    observations = {}
+    for s in spec.observation:
+        name = sources[s.name].dataset
+        rows = hdf5.rows(demo[f"obs/{name}"], 0, steps, episode=index)
+        if has_next:
+            last = hdf5.rows(demo[f"next_obs/{name}"], steps - 1, steps, episode=index)
+            rows = np.concatenate([rows, last])
+        observations[s.name] = sources[s.name].take(rows, s)
+    return RawEpisode(
+        observations=observations,
+        actions=hdf5.rows(demo["actions"], 0, steps, episode=index),
+        signals=signals,
+        ended=Ended.TERMINATED if steps and terminated[-1] else Ended.TRUNCATED,
+    )

@@ -1,0 +1,1 @@
+"""Policy files: export and verification (torch), and the runtime (no torch)."""

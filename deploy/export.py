@@ -1,0 +1,197 @@
+"""An actor's parameters as an ONNX policy file, built node by node: the same checkpoint gives the same bytes."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from importlib import metadata as packages
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from deploy.runtime.metadata import PolicyMetadata
+from robot_rlpd.errors import DataError, SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from robot_rlpd.learner.checkpoint import Checkpoint
+    from robot_rlpd.specs import PolicyContract
+
+OPSET, IR_VERSION = 17, 8
+"""Old enough for every onnxruntime from 1.17 on, and all that the graph needs."""
+OUTPUT = "action"
+PREFIX = "net:"
+"""Of every name inside the graph, so that none is also the name of an observation field."""
+EVALUATION_FIELDS = ("successes", "episodes", "ci95")
+"""What of the newest evaluation goes into the file."""
+
+Normalizer = tuple["NDArray[np.float32]", "NDArray[np.float32]"]
+"""Mean and scale of the flattened observation: the network sees (observation - mean) / scale."""
+
+
+def export_policy(checkpoint: Checkpoint, out: Path) -> PolicyMetadata:
+    """Write the deterministic policy of a checkpoint; an existing file is replaced in one go.
+
+    Returns:
+        What the file says about itself.
+
+    Raises:
+        DataError: The parameters do not fit the contract, or are not finite.
+    """
+    evaluation = checkpoint.evaluation
+    described = PolicyMetadata(
+        contract=checkpoint.contract,
+        task=checkpoint.task,
+        task_options=checkpoint.task_options,
+        max_episode_steps=checkpoint.max_episode_steps,
+        run=checkpoint.run,
+        env_steps=checkpoint.env_steps,
+        gradient_steps=checkpoint.gradient_steps,
+        evaluation=evaluation and {name: evaluation[name] for name in EVALUATION_FIELDS if name in evaluation},
+        prior_data=checkpoint.prior,
+        code_version=packages.version("robot-rlpd"),
+        opset=OPSET,
+    )
+    actor = {name: parameter.detach().cpu().numpy() for name, parameter in checkpoint.actor.items()}
+    write_model(build_policy_model(actor, described, normalizer=checkpoint.normalizer), out)
+    return described
+
+
+def build_policy_model(
+    actor_parameters: Mapping[str, NDArray[Any]], metadata: PolicyMetadata, *, normalizer: Normalizer | None
+) -> onnx.ModelProto:
+    """The graph: one input per observation field, unbatched in robot units, to the output `action` within its bounds.
+
+    Args:
+        actor_parameters: `dense<i>/kernel` (in, out), `dense<i>/bias`, `mean/kernel`, `mean/bias`; others are left out.
+        metadata: Written into the file; its contract decides inputs and output.
+        normalizer: Mean and scale of the flattened observation, or None.
+
+    Raises:
+        DataError: A parameter is missing, has another shape or is not finite.
+        SpecError: An observation field has a name that the graph needs for itself.
+    """
+    graph = _Graph()
+    contract = metadata.contract
+    x = graph.observation(contract)
+    if normalizer is not None:
+        mean, scale = (np.asarray(part, np.float32).reshape(1, -1) for part in normalizer)
+        _check("normalizer", mean, (1, contract.observation_size))
+        _check("normalizer", scale, (1, contract.observation_size))
+        x = graph.add("Div", [graph.add("Sub", [x, graph.constant("mean", mean)]), graph.constant("scale", scale)])
+    width = contract.observation_size
+    for layer in (*_hidden_layers(actor_parameters), "mean"):
+        kernel, bias = _layer(actor_parameters, layer, width, contract.action.size if layer == "mean" else None)
+        x = graph.add("Gemm", [x, graph.constant(f"{layer}/kernel", kernel), graph.constant(f"{layer}/bias", bias)])
+        x = graph.add("Tanh" if layer == "mean" else "Relu", [x])
+        width = kernel.shape[1]
+    graph.action(x, contract)
+    return graph.model(contract, replace(metadata, opset=OPSET))
+
+
+def write_model(model: onnx.ModelProto, out: Path) -> None:
+    """Write by a temporary file and a rename."""
+    temporary = out.with_name(out.name + ".tmp")
+    with temporary.open("wb") as file:
+        file.write(model.SerializeToString(deterministic=True))
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(out)
+
+
+class _Graph:
+    """Nodes and constants in the making."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+
+    def add(self, operator: str, inputs: list[str], output: str = "", **attributes: Any) -> str:
+        output = output or f"{PREFIX}{len(self.nodes)}"
+        self.nodes.append(helper.make_node(operator, inputs, [output], **attributes))
+        return output
+
+    def constant(self, name: str, value: NDArray[Any]) -> str:
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), PREFIX + name))
+        return PREFIX + name
+
+    def observation(self, contract: PolicyContract) -> str:
+        """The fields as one float32 row (1, O), in contract order."""
+        parts = []
+        for spec in contract.observation:
+            if spec.name == OUTPUT or spec.name.startswith(PREFIX):
+                raise SpecError(
+                    field=f"observation.{spec.name}", found=spec.name, allowed=f"not '{OUTPUT}' nor '{PREFIX}...'"
+                )
+            part = spec.name
+            if spec.dtype != "float32":
+                part = self.add("Cast", [part], to=TensorProto.FLOAT)
+            if len(spec.shape) != 1:
+                part = self.add("Reshape", [part, self.constant(f"{spec.name}/flat", np.array([spec.size], np.int64))])
+            parts.append(part)
+        flat = self.add("Concat", parts, axis=0) if len(parts) > 1 else parts[0]
+        return self.add("Reshape", [flat, self.constant("row", np.array([1, contract.observation_size], np.int64))])
+
+    def action(self, unit: str, contract: PolicyContract) -> None:
+        """[-1, 1] to robot units in double precision, as `ActionSpec.from_unit` does it, within the bounds exactly."""
+        low, high = contract.action.low, contract.action.high
+        half = (high.astype(np.float64) - low) / 2.0
+        x = self.add("Cast", [unit], to=TensorProto.DOUBLE)
+        x = self.add("Add", [x, self.constant("one", np.ones((), np.float64))])
+        x = self.add("Mul", [x, self.constant("half", half)])
+        x = self.add("Add", [x, self.constant("offset", low.astype(np.float64))])
+        x = self.add("Cast", [x], to=TensorProto.FLOAT)
+        x = self.add("Max", [x, self.constant("low", low)])
+        x = self.add("Min", [x, self.constant("high", high)])
+        self.add("Reshape", [x, self.constant("size", np.array([contract.action.size], np.int64))], OUTPUT)
+
+    def model(self, contract: PolicyContract, metadata: PolicyMetadata) -> onnx.ModelProto:
+        """The checked model."""
+        inputs = [
+            helper.make_tensor_value_info(s.name, helper.np_dtype_to_tensor_dtype(np.dtype(s.dtype)), s.shape)
+            for s in contract.observation
+        ]
+        output = helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [contract.action.size])
+        graph = helper.make_graph(self.nodes, "policy", inputs, [output], self.constants)
+        model = helper.make_model(
+            graph,
+            producer_name="robot-rlpd",
+            producer_version=metadata.code_version,
+            ir_version=IR_VERSION,
+            opset_imports=[helper.make_opsetid("", OPSET)],
+        )
+        helper.set_model_props(model, metadata.encode())
+        onnx.checker.check_model(model, full_check=True)
+        return model
+
+
+def _hidden_layers(parameters: Mapping[str, Any]) -> list[str]:
+    depth = sum(name.startswith("dense") and name.endswith("/kernel") for name in parameters)
+    return [f"dense{i}" for i in range(depth)]
+
+
+def _layer(
+    parameters: Mapping[str, NDArray[Any]], layer: str, rows: int, columns: int | None
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    for name in (f"{layer}/kernel", f"{layer}/bias"):
+        if name not in parameters:
+            raise DataError("the actor has no such parameter", field=name, allowed=", ".join(parameters))
+    kernel = np.asarray(parameters[f"{layer}/kernel"], np.float32)
+    bias = np.asarray(parameters[f"{layer}/bias"], np.float32)
+    columns = bias.size if columns is None else columns
+    _check(f"{layer}/kernel", kernel, (rows, columns))
+    _check(f"{layer}/bias", bias, (columns,))
+    return kernel, bias
+
+
+def _check(name: str, value: NDArray[np.float32], shape: tuple[int, ...]) -> None:
+    if value.shape != shape:
+        raise DataError("does not fit the contract", field=name, found=f"shape {value.shape}", allowed=f"{shape}")
+    if not np.isfinite(value).all():
+        raise DataError("not finite: the training diverged", field=name, hint="export an earlier checkpoint")

@@ -1,0 +1,1 @@
+"""All that a robot computer needs to run a policy file; no torch."""

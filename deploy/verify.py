@@ -1,0 +1,169 @@
+"""Does a policy file do what the checkpoint does? torch and onnxruntime side by side on the same observations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from robot_rlpd.errors import DataError, MismatchError
+from robot_rlpd.learner.networks import actor_forward
+from robot_rlpd.learner.policy import normalized
+from robot_rlpd.specs import PolicyContract, RobotSpec, check_contract
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from deploy.runtime.onnx_policy import OnnxPolicy
+    from robot_rlpd.learner.checkpoint import Checkpoint
+    from robot_rlpd.robot import Observation
+    from robot_rlpd.specs import ArraySpec
+
+TOLERANCE = 1e-5
+"""Largest difference, in units of half the range of the action component: so in [-1, 1] it is the plain difference,
+and neither a range of 500 N nor one of a millimetre makes it too strict or too lax. Beyond it one rounding step of the
+largest float32 in the range is allowed, which matters where the bounds lie far from zero."""
+PRACTICALLY_INFINITE = 1e6
+"""Observation bounds beyond this say nothing about what will be observed."""
+SCALES = (0.1, 0.3, 1.0, 3.0)
+"""Standard deviations of random observations without bounds; each sample draws one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parity:
+    """How far two policies are apart on the same observations.
+
+    Attributes:
+        difference: Absolute differences in robot units `(N, A)`.
+        tolerance: Largest allowed difference per action component in robot units `(A,)`.
+        observed: Smallest and largest value of each observation field among the samples.
+        contract: Of both.
+    """
+
+    difference: NDArray[np.float64]
+    tolerance: NDArray[np.float64]
+    observed: dict[str, tuple[float, float]]
+    contract: PolicyContract
+
+    @property
+    def ok(self) -> bool:
+        """Whether every difference is a number within the tolerance."""
+        return bool((self.difference <= self.tolerance).all())
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields of `verify --json`."""
+        worst = self.difference.max(axis=0)
+        names = [component.name for component in self.contract.action.components]
+        return {
+            "ok": self.ok,
+            "samples": len(self.difference),
+            "max_abs_difference": float(worst.max()),
+            "max_scaled_difference": float((worst / _half_range(self.contract)).max()),
+            "percentiles": {f"p{p}": float(np.percentile(self.difference, p)) for p in (50, 90, 99)},
+            "components": {
+                name: {"max_abs_difference": float(worst[i]), "tolerance": float(self.tolerance[i])}
+                for i, name in enumerate(names)
+            },
+            "observed": {name: list(bounds) for name, bounds in self.observed.items()},
+        }
+
+
+def check_same_contract(policy: OnnxPolicy, checkpoint: Checkpoint, *, where: str) -> None:
+    """Refuse a policy file that was made for another contract than the checkpoint's.
+
+    Raises:
+        MismatchError: Names the differing field.
+    """
+    found, needed = policy.contract, checkpoint.contract
+    if found.fingerprint == needed.fingerprint:
+        return
+    spec = RobotSpec(
+        name=where, observation=found.observation, action=found.action, control_rate_hz=found.control_rate_hz
+    )
+    check_contract(needed, spec, who=where)
+    raise MismatchError(
+        f"{where} does not fit",
+        field="observation",
+        found=", ".join(s.name for s in found.observation),
+        allowed=", ".join(s.name for s in needed.observation),
+    )
+
+
+def compare(policy: OnnxPolicy, checkpoint: Checkpoint, observations: Sequence[Observation]) -> Parity:
+    """Ask both for every observation."""
+    contract = checkpoint.contract
+    columns = {s.name: np.stack([o[s.name] for o in observations]) for s in contract.observation}
+    expected = torch_actions(checkpoint, columns)
+    found = np.stack([policy({name: column[i] for name, column in columns.items()}) for i in range(len(expected))])
+    largest = np.maximum(np.abs(contract.action.low), np.abs(contract.action.high))
+    return Parity(
+        difference=np.abs(found.astype(np.float64) - expected),
+        tolerance=TOLERANCE * _half_range(contract) + np.spacing(largest).astype(np.float64),
+        observed={name: (float(column.min()), float(column.max())) for name, column in columns.items()},
+        contract=contract,
+    )
+
+
+@torch.inference_mode()
+def torch_actions(checkpoint: Checkpoint, columns: Observation) -> NDArray[np.float32]:
+    """Deterministic actions of a checkpoint `(N, A)` in robot units, from observations `(N, *shape)`."""
+    flat = normalized(checkpoint.contract.flatten(columns), checkpoint.normalizer)
+    mean, _ = actor_forward(checkpoint.actor, torch.from_numpy(flat))
+    return checkpoint.contract.action.from_unit(mean.tanh().numpy())
+
+
+def random_observations(contract: PolicyContract, count: int, rng: np.random.Generator) -> list[Observation]:
+    """Observations within the bounds of the spec; normally distributed where there are none."""
+    return [{s.name: _random_value(s, rng) for s in contract.observation} for _ in range(count)]
+
+
+def recorded_observations(
+    stores: Sequence[Path], contract: PolicyContract, count: int, rng: np.random.Generator
+) -> list[Observation]:
+    """Up to `count` observations out of each store, drawn without replacement.
+
+    Raises:
+        StoreError: A store cannot be read.
+        MismatchError: A store of another robot; names the differing field.
+        DataError: A store without an observation.
+    """
+    from robot_rlpd.episode_store import EpisodeStore
+
+    drawn: list[Observation] = []
+    for path in stores:
+        with EpisodeStore.open(path) as store:
+            check_contract(contract, store.spec, who=f"store {path}")
+            ends = np.cumsum([e.num_steps + e.has_final_observation for e in store.infos()], dtype=np.int64)
+            if not len(ends) or not ends[-1]:
+                raise DataError("the store holds no observation", field=str(path))
+            rows = np.sort(rng.choice(ends[-1], min(count, int(ends[-1])), replace=False))
+            for index in np.unique(np.searchsorted(ends, rows, side="right")):
+                observations = store.read(int(index)).observations
+                first = int(ends[index - 1]) if index else 0
+                own = rows[(rows >= first) & (rows < ends[index])] - first
+                drawn += [{s.name: observations[s.name][row] for s in contract.observation} for row in own]
+    return drawn
+
+
+def _random_value(spec: ArraySpec, rng: np.random.Generator) -> NDArray[Any]:
+    low, high = (np.broadcast_to(np.array(bound), (spec.size,)) for bound in (spec.low, spec.high))
+    if spec.dtype == "uint8":
+        low, high = np.maximum(low, 0), np.minimum(high, 255)
+    has_low, has_high = np.abs(low) <= PRACTICALLY_INFINITE, np.abs(high) <= PRACTICALLY_INFINITE
+    normal = rng.choice(SCALES) * rng.standard_normal(spec.size)
+    value = np.where(has_low, low + np.abs(normal), np.where(has_high, high - np.abs(normal), normal))
+    both = has_low & has_high
+    value[both] = rng.uniform(low[both], high[both])
+    if spec.dtype == "bool":
+        value = (rng.uniform(size=spec.size) < 0.5).astype(np.float64)
+    if np.dtype(spec.dtype).kind in "iu":
+        value = np.rint(value)
+    return np.asarray(value.reshape(spec.shape), spec.dtype)
+
+
+def _half_range(contract: PolicyContract) -> NDArray[np.float64]:
+    return (contract.action.high.astype(np.float64) - contract.action.low) / 2.0

@@ -1,0 +1,1 @@
+"""What everybody shares (no torch), and the learner (torch)."""

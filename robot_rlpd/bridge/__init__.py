@@ -1,0 +1,1 @@
+"""Remote stepping: a robot served over ZeroMQ, and its client."""

@@ -1,0 +1,154 @@
+"""How named arrays travel: a table in the header, small arrays packed into one frame, each large one in its own."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from robot_rlpd.errors import ProtocolError
+from robot_rlpd.specs import DTYPES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+Buffer = bytes | bytearray | memoryview
+"""One frame: to be sent, or as it was received."""
+
+PACKED_BYTES = 4096
+"""Arrays up to this size share the packed frame: a frame costs more than copying so few bytes."""
+MAX_ARRAYS = 256
+MAX_DIMENSIONS = 8
+MAX_ARRAY_BYTES = 64 * 1024 * 1024
+ALIGNMENT = 8
+"""Every array in the packed frame starts at a multiple of this many bytes."""
+NO_ARRAYS = msgspec.Raw(b"\x90")
+"""The empty table."""
+
+
+class ArrayEntry(msgspec.Struct, array_like=True, frozen=True):
+    """One row of the table: `[name, dtype, [shape]]`; little-endian, C order."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the array."""
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+    def check(self) -> None:
+        """Refuse what cannot or must not be an array.
+
+        Raises:
+            ProtocolError: Naming the array and what is allowed.
+        """
+        field = f"arrays.{self.name[:80]}"
+        if self.dtype not in DTYPES:
+            raise ProtocolError(field=field, found=f"dtype {self.dtype[:40]}", allowed=", ".join(DTYPES))
+        if len(self.shape) > MAX_DIMENSIONS or any(n < 0 for n in self.shape):
+            raise ProtocolError(field=field, found=f"shape {self.shape[:16]}", allowed=f"up to {MAX_DIMENSIONS} axes")
+        if self.size_bytes > MAX_ARRAY_BYTES:
+            raise ProtocolError(field=field, found=f"{self.size_bytes} B", allowed=f"up to {MAX_ARRAY_BYTES} B")
+
+
+class Layout:
+    """Where each array of one table lies in the frames after the header.
+
+    Robots send the same table at every step, so layouts are made once and remembered.
+    """
+
+    def __init__(self, entries: tuple[ArrayEntry, ...]) -> None:
+        if len(entries) > MAX_ARRAYS or len({e.name for e in entries}) != len(entries):
+            raise ProtocolError(field="arrays", found=f"{len(entries)}", allowed=f"up to {MAX_ARRAYS}, different names")
+        self.entries = entries
+        self.table = msgspec.Raw(msgspec.msgpack.encode(entries))
+        self.large: list[tuple[str, np.dtype[Any], tuple[int, ...], int]] = []
+        self.packed: list[tuple[str, np.dtype[Any], tuple[int, ...], int, int, int]] = []
+        self.packed_size = 0
+        for entry in entries:
+            entry.check()
+            dtype, size = np.dtype(entry.dtype).newbyteorder("<"), entry.size_bytes
+            if size > PACKED_BYTES:
+                self.large.append((entry.name, dtype, entry.shape, size))
+            else:
+                start, count = self.packed_size, math.prod(entry.shape)
+                self.packed.append((entry.name, dtype, entry.shape, count, start, start + size))
+                self.packed_size = -(-(start + size) // ALIGNMENT) * ALIGNMENT
+
+    def pack(self, arrays: Mapping[str, NDArray[Any]]) -> list[Buffer]:
+        """The frames after the header; large arrays are not copied here."""
+        if not self.entries:
+            return []
+        packed = bytearray(self.packed_size)
+        for name, _, _, _, start, end in self.packed:
+            packed[start:end] = arrays[name].tobytes()
+        large = [np.ascontiguousarray(arrays[name]).reshape(-1).view(np.uint8).data for name, _, _, _ in self.large]
+        return [packed, *large]
+
+    def unpack(self, frames: Sequence[Buffer]) -> dict[str, NDArray[Any]]:
+        """Arrays by name in table order; they are writable and belong to the caller.
+
+        Raises:
+            ProtocolError: The frames are not as many or not as long as the table says.
+        """
+        sizes = [self.packed_size, *(size for _, _, _, size in self.large)] if self.entries else []
+        if [len(frame) for frame in frames] != sizes:
+            raise ProtocolError(field="frames", found=f"{[len(f) for f in frames][:16]} B", allowed=f"{sizes[:16]} B")
+        if not self.entries:
+            return {}
+        arrays: dict[str, NDArray[Any]] = {}
+        packed = bytearray(frames[0])
+        for name, dtype, shape, count, start, _ in self.packed:
+            arrays[name] = _frombuffer(packed, dtype, count, start).reshape(shape)
+        for (name, dtype, shape, _), frame in zip(self.large, frames[1:], strict=True):
+            buffer = bytearray(frame) if isinstance(frame, bytes) else frame
+            arrays[name] = _frombuffer(buffer, dtype, -1, 0).reshape(shape)
+        return {entry.name: arrays[entry.name] for entry in self.entries} if self.large else arrays
+
+
+def _frombuffer(buffer: Any, dtype: np.dtype[Any], count: int, offset: int) -> NDArray[Any]:
+    if dtype.kind == "b":  # A byte other than 0 and 1 would make an invalid bool.
+        truth: NDArray[np.bool_] = np.frombuffer(buffer, np.uint8, count, offset).astype(np.bool_)
+        return truth
+    return np.frombuffer(buffer, dtype, count, offset)
+
+
+@functools.lru_cache(maxsize=64)
+def _layout_of(key: tuple[tuple[str, np.dtype[Any], tuple[int, ...]], ...]) -> Layout:
+    for name, dtype, _ in key:
+        if not dtype.isnative:
+            raise ProtocolError(field=f"arrays.{name}", found=f"dtype {dtype.str}", allowed="native byte order")
+    return Layout(tuple(ArrayEntry(name, dtype.name, shape) for name, dtype, shape in key))
+
+
+def layout_of(arrays: Mapping[str, NDArray[Any]]) -> Layout:
+    """The layout of these arrays.
+
+    Raises:
+        ProtocolError: An array that must not be sent (object dtype, too large).
+    """
+    return _layout_of(tuple([(name, array.dtype, array.shape) for name, array in arrays.items()]))
+
+
+@functools.lru_cache(maxsize=64)
+def _parsed(table: bytes) -> Layout:
+    try:
+        return Layout(msgspec.msgpack.decode(table, type=tuple[ArrayEntry, ...]))
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise ProtocolError(f"not a table of arrays: {error}", field="arrays") from None
+
+
+def parse_layout(table: msgspec.Raw) -> Layout:
+    """The layout that a received table describes.
+
+    Raises:
+        ProtocolError: The table is malformed or exceeds a limit.
+    """
+    return _parsed(bytes(table))

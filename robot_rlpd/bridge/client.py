@@ -1,0 +1,232 @@
+"""A served robot as a `Robot`: requests with deadlines, repeated when lost, executed exactly once."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from robot_rlpd.bridge import wire
+from robot_rlpd.bridge.connection import Connection
+from robot_rlpd.bridge.refusal import Refusal, error_of
+from robot_rlpd.bridge.security import check_address
+from robot_rlpd.bridge.wire import Refused, Reply, Stopped, Welcome
+from robot_rlpd.errors import DeadlineError, OutcomeUnknownError, ProtocolError, RobotError
+from robot_rlpd.robot import ClosingRobot, StepResult
+from robot_rlpd.specs import PolicyContract, RobotSpec, from_builtins, to_builtins
+
+if TYPE_CHECKING:
+    from robot_rlpd.bridge.arrays import Buffer, Layout
+    from robot_rlpd.robot import Action
+
+logger = logging.getLogger(__name__)
+
+STOP_TIMEOUT_S = 1.0
+"""How long `stop` waits for the confirmation."""
+GOODBYE_MS = 500
+"""How long the goodbye may take to leave after `close`."""
+
+
+class RemoteRobot(ClosingRobot):
+    """Drives a served robot in lock step.
+
+    A lost request is repeated with the same sequence number, which the server executes once. When the answer to a step
+    does not come in time the robot is asked to stop and the episode is over; the next `reset` connects anew, also to
+    a server that was restarted, provided that it still serves the same contract.
+
+    Args:
+        address: `tcp://HOST:PORT` or `ipc://PATH` of the server.
+        contract: What the robot has to fit; None takes any robot.
+        step_timeout_s: Longest wait for the answer to a step, in seconds beyond one control period.
+        reset_timeout_s: Longest wait for a reset, in seconds; it may wait for a person.
+        connect_timeout_s: Longest wait for the server when connecting, in seconds.
+        client_name: Shown to others that are refused while this one commands; default host and process.
+
+    Raises:
+        ConfigError: Not an address.
+        DeadlineError: No server answered.
+        MismatchError: The robot does not fit `contract`; names the field.
+        RefusedError: Another client commands the robot, or another protocol version.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        contract: PolicyContract | None = None,
+        step_timeout_s: float = 5.0,
+        reset_timeout_s: float = 120.0,
+        connect_timeout_s: float = 10.0,
+        client_name: str = "",
+    ) -> None:
+        check_address(address)
+        self.address = address
+        self._contract = contract
+        self._step_timeout_s = step_timeout_s
+        self._reset_timeout_s = reset_timeout_s
+        self._connect_timeout_s = connect_timeout_s
+        self._name = client_name or f"{platform.node()}, process {os.getpid()}"
+        self._connection: Connection | None = None
+        self._session, self._sequence = "", 0
+        self._stale = False
+        self._closed = False
+        self._layout: Layout | None = None
+        try:
+            self.spec, self.server = self._connect()
+        except BaseException:
+            self.close()
+            raise
+        # A restarted server has to serve the same again, whatever was asked for at first.
+        self._contract = self.spec.contract([s.name for s in self.spec.observation])
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> StepResult:
+        """Reset the robot, in a new session if the old one is over.
+
+        Raises:
+            RobotError: The reset failed, or this robot is closed.
+            DeadlineError: No answer within `reset_timeout_s`, or no server to connect to.
+            MismatchError: A restarted server serves a robot with another contract.
+            RefusedError: Another client commands the robot now.
+        """
+        try:
+            return self._reset(seed, options)
+        except Refusal as refusal:
+            if refusal.code not in ("session", "sequence"):
+                raise
+        return self._reset(seed, options)
+
+    def step(self, action: Action) -> StepResult:
+        """Step the robot once.
+
+        Raises:
+            SpecError: The action was refused by the robot's side; the robot is stopped.
+            RobotError: The robot failed or is stopped.
+            OutcomeUnknownError: No answer in time; the step may or may not have been executed.
+            RefusedError: The session is over (the server was restarted); the next reset begins another.
+        """
+        if self._stale:
+            raise RobotError("the session is over", field=self._who, hint="reset it first")
+        frames = wire.encode_step(self._session, self._sequence + 1, np.asarray(action, np.float32))
+        self._sequence += 1
+        try:
+            return self._result(frames, self._step_timeout_s)
+        except DeadlineError as error:
+            raise OutcomeUnknownError(error.message, field=error.field, hint=error.hint) from None
+
+    def stop(self, reason: str) -> None:
+        """Stop the robot; a warning is logged when the server does not confirm it."""
+        if self._connection is None or not self._session:
+            return
+        try:
+            self._connection.exchange([wire.encode(wire.Stop(self._session, reason))], _is_stop_answer, STOP_TIMEOUT_S)
+        except Exception as error:
+            logger.warning("%s: stop was not confirmed: %s", self._who, error)
+
+    def close(self) -> None:
+        """Leave the robot to others; the server stops it."""
+        self._closed = self._stale = True
+        if self._connection is not None:
+            if self._session:
+                self._connection.send([wire.encode(wire.Bye(self._session))])
+            self._connection.close(GOODBYE_MS)
+            self._connection = None
+
+    @property
+    def _who(self) -> str:
+        return f"robot at {self.address}"
+
+    def _reset(self, seed: int | None, options: dict[str, Any] | None) -> StepResult:
+        if self._closed:
+            raise RobotError("closed", field=self._who)
+        if self._stale:
+            _, self.server = self._connect()
+        header = wire.encode(wire.Reset(self._session, self._sequence + 1, seed, options))
+        if len(header) > wire.MAX_REQUEST_BYTES:
+            raise ProtocolError(field="options", found=f"{len(header)} B", allowed=f"{wire.MAX_REQUEST_BYTES} B")
+        self._sequence += 1
+        return self._result([header], self._reset_timeout_s)
+
+    def _connect(self) -> tuple[RobotSpec, str]:
+        """A new socket, so that nothing of the session before can arrive, and a new session."""
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = Connection(self.address)
+        self._stale = True
+        nonce = uuid.uuid4().hex
+        contract = None if self._contract is None else to_builtins(self._contract)
+        hello = wire.encode(wire.Hello(wire.PROTOCOL_VERSION, self._name, nonce, contract, self._session))
+
+        def is_answer(message: wire.AnyMessage) -> bool:
+            return (isinstance(message, Welcome) and message.nonce == nonce) or (
+                isinstance(message, Refused) and message.sequence == 0 and message.nonce in ("", nonce)
+            )
+
+        message, _, _ = self._connection.exchange([hello], is_answer, self._connect_timeout_s)
+        if isinstance(message, Refused):
+            raise error_of(message)
+        assert isinstance(message, Welcome)
+        spec = from_builtins(message.spec, RobotSpec)
+        self._session, self._sequence, self._stale = message.session, 0, False
+        self._layout = None
+        return spec, wire.printable(message.server)
+
+    def _result(self, frames: list[Buffer], timeout_s: float) -> StepResult:
+        """Exchange a request of the present sequence number for its result."""
+        if self._connection is None:
+            raise RobotError("closed", field=self._who)
+        sequence, period_s = self._sequence, self.spec.control_period_s
+
+        def is_answer(message: wire.AnyMessage) -> bool:
+            return isinstance(message, (Reply, Refused)) and message.sequence == sequence
+
+        try:
+            message, layout, arrays = self._connection.exchange(
+                frames, is_answer, timeout_s + period_s, period_s=period_s
+            )
+        except BaseException as error:
+            # Whether the request was executed is not known: only a new session is sure to be in step.
+            self._stale = True
+            if isinstance(error, DeadlineError):
+                self._connection.send([wire.encode(wire.Stop(self._session, "an answer did not reach the commander"))])
+            raise
+        if isinstance(message, Refused):
+            refusal = error_of(message)
+            if isinstance(refusal, Refusal):
+                self._stale = True
+                self._session = "" if refusal.code == "session" else self._session
+            raise refusal
+        assert isinstance(message, Reply)
+        if layout is not None and layout is not self._layout:
+            _check_layout(layout, self.spec)
+            self._layout = layout
+        executed_action = arrays.pop("executed_action", None)
+        return StepResult(
+            {name[12:]: array for name, array in arrays.items() if name.startswith("observation.")},
+            executed_action,
+            {name[8:]: array for name, array in arrays.items() if name.startswith("signals.")},
+            message.robot_time_s,
+            message.fault,
+        )
+
+
+def _is_stop_answer(message: wire.AnyMessage) -> bool:
+    return isinstance(message, Stopped) or (isinstance(message, Refused) and message.code == "session")
+
+
+def _check_layout(layout: Layout, spec: RobotSpec) -> None:
+    fields = {f"observation.{s.name}": (s.dtype, s.shape) for s in spec.observation}
+    allowed = fields | {f"signals.{s.name}": (s.dtype, s.shape) for s in spec.signals}
+    allowed["executed_action"] = ("float32", (spec.action.size,))
+    found = {entry.name: (entry.dtype, entry.shape) for entry in layout.entries}
+    for name in [*found, *fields]:
+        if name not in found or found[name] != allowed.get(name):
+            raise ProtocolError(
+                "the reply does not follow the spec",
+                field=name,
+                found=str(found.get(name, "nothing")),
+                allowed=str(allowed.get(name, "nothing")),
+            )

@@ -1,0 +1,155 @@
+"""`robot-rlpd serve`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from robot_rlpd.bridge.robots import REMOTE, open_robot
+from robot_rlpd.bridge.server import RobotServer
+from robot_rlpd.errors import ConfigError
+from robot_rlpd.pacing import PacedRobot
+from robot_rlpd.safety import SafeRobot
+from robot_rlpd.task import RewardKind, TaskOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from robot_rlpd.specs import RobotSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeConfig:
+    """Options of `serve`."""
+
+    robot: str
+    """Robot to serve: sim:TASK (sim:pick_place), gymnasium:ID (gymnasium:Pendulum-v1), or a driver's NAME:ARGUMENT."""
+
+    address: str = "tcp://127.0.0.1:5555"
+    """Where to listen: tcp://127.0.0.1:PORT (port 0 takes a free one) or ipc://PATH; this machine only."""
+
+    pace: Literal["real", "fast"] = "real"
+    """real: a step takes its control period; fast: a simulator steps as fast as it is asked."""
+
+    command_timeout_s: float = 5.0
+    """Seconds without a command after which the robot is stopped and another commander may come; above 0."""
+
+    env_kwargs: str = ""
+    """JSON object of keyword arguments for the environment, such as '{"reward_type": "dense"}'."""
+
+    success_when: str = ""
+    """Expression that says when a step of a gymnasium environment is a success."""
+
+    reward: RewardKind = "task"
+    """task: as the task defines it; sparse: 0 on success, else -1; stored: as the environment signals it."""
+
+    max_episode_steps: int | None = None
+    """Time limit of an episode in control steps, at least 1; default that of the task."""
+
+    insecure: bool = False
+    """Allow addresses that other machines can reach, without encryption: anybody there can move the robot."""
+
+    json: bool = False
+    """Print one JSON object per line."""
+
+    def __post_init__(self) -> None:
+        if self.robot.startswith(REMOTE):
+            raise ConfigError(
+                "serves a robot of this machine", field="robot", found=self.robot, allowed="NAME:ARGUMENT"
+            )
+        if self.max_episode_steps is not None and self.max_episode_steps < 1:
+            raise ConfigError(field="max_episode_steps", found=self.max_episode_steps, allowed="at least 1")
+
+
+def serve(config: ServeConfig) -> int:
+    """Serve a robot, simulated or real, to one commander at a time over ZeroMQ."""
+    options = TaskOptions(
+        success_when=config.success_when,
+        reward=config.reward,
+        env_kwargs=_keyword_arguments(config.env_kwargs),
+        max_episode_steps=config.max_episode_steps,
+    )
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_termination_as_interrupt())
+        driver = open_robot(config.robot, options=options)
+        # Safety outermost: an action is refused before its period begins, and a stop does not wait for the pace.
+        robot = stack.enter_context(SafeRobot(PacedRobot(driver) if config.pace == "real" else driver))
+        server = RobotServer(
+            robot,
+            config.address,
+            pace=config.pace,
+            command_timeout_s=config.command_timeout_s,
+            insecure=config.insecure,
+        )
+        _tell_address(config, robot.spec, server.address)
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve_forever()
+    counts, episodes = robot.counts, server.service.num_episodes
+    _tell(
+        config,
+        f"stopped: {counts.steps} env_steps in {episodes} episodes, {counts.clipped_steps} actions clipped, "
+        f"{counts.refused_actions} refused",
+        {
+            "env_steps": counts.steps,
+            "episodes": episodes,
+            "clipped_actions": counts.clipped_steps,
+            "refused_actions": counts.refused_actions,
+        },
+    )
+    return 0
+
+
+def _tell_address(config: ServeConfig, spec: RobotSpec, address: str) -> None:
+    _tell(
+        config,
+        f"serving robot '{spec.name}' at {address} ({spec.control_rate_hz:g} Hz, pace {config.pace}, "
+        f"fingerprint {spec.fingerprint[:12]}); Ctrl-C ends it",
+        {
+            "address": address,
+            "robot": spec.name,
+            "fingerprint": spec.fingerprint,
+            "control_rate_hz": spec.control_rate_hz,
+            "pace": config.pace,
+            "insecure": config.insecure,
+        },
+    )
+
+
+def _tell(config: ServeConfig, text: str, data: dict[str, Any]) -> None:
+    print(json.dumps(data) if config.json else text, flush=True)
+
+
+def _keyword_arguments(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text or "{}")
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"not JSON: {error}", field="env_kwargs", found=text) from None
+    if not isinstance(value, dict):
+        raise ConfigError(field="env_kwargs", found=text, allowed='a JSON object, such as \'{"reward_type": "dense"}\'')
+    return value
+
+
+@contextlib.contextmanager
+def _termination_as_interrupt() -> Iterator[None]:
+    """SIGTERM ends like Ctrl-C: at once, whatever the robot is doing; while it is being stopped both are ignored."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+
+    def interrupt(number: int, frame: object) -> None:
+        del number, frame
+        for each in numbers:
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    previous = [signal.signal(number, interrupt) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, previous, strict=True):
+            signal.signal(number, handler)

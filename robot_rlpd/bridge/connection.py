@@ -1,0 +1,114 @@
+"""The client's socket: one request at a time, repeated until its answer comes or its deadline passes."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+import zmq
+
+from robot_rlpd.bridge import wire
+from robot_rlpd.errors import DeadlineError, ProtocolError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from robot_rlpd.bridge.arrays import Buffer, Layout
+
+TICK_MS = 50
+"""Granularity of deadlines."""
+FIRST_RETRY_S = 0.25
+"""A request without answer is repeated after this time beyond the control period, then after twice that, and so on."""
+RECONNECT_MS, RECONNECT_MAX_MS = 50, 1000
+HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS = 1000, 3000
+
+logger = logging.getLogger(__name__)
+
+
+class Connection:
+    """A DEALER socket to one server. Made anew for every session, so that nothing of the one before can arrive."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        # Nothing is queued for a server that is not there: it would all run when the server comes back.
+        self._socket.setsockopt(zmq.IMMEDIATE, 1)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, wire.MAX_REPLY_BYTES)
+        self._socket.setsockopt(zmq.RCVTIMEO, TICK_MS)
+        self._socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
+        self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS)
+        self._socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
+        self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
+        self._socket.setsockopt(zmq.IPV6, "[" in address)
+        self._socket.connect(address)
+
+    def send(self, frames: list[Buffer]) -> bool:
+        """Whether the connection took the message; never waits."""
+        try:
+            self._socket.send_multipart(frames, zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        return True
+
+    def exchange(
+        self,
+        frames: list[Buffer],
+        is_answer: Callable[[wire.AnyMessage], bool],
+        timeout_s: float,
+        *,
+        period_s: float = 0.0,
+    ) -> tuple[wire.AnyMessage, Layout | None, dict[str, NDArray[Any]]]:
+        """Send until the answer comes; whatever else arrives answers an earlier repetition and is dropped.
+
+        Args:
+            frames: The request.
+            is_answer: Whether a message is the awaited answer.
+            timeout_s: Longest wait in seconds.
+            period_s: How long the server needs at least.
+
+        Raises:
+            DeadlineError: No answer in time.
+        """
+        started_s = time.monotonic()
+        retry_s = FIRST_RETRY_S + period_s
+        retry_at_s = started_s + retry_s
+        sent = self.send(frames)
+        while True:
+            if not sent:
+                self._socket.poll(TICK_MS, zmq.POLLOUT)
+                sent = self.send(frames)
+            try:
+                answer = wire.decode(_received(self._socket))
+                if is_answer(answer[0]):
+                    return answer
+            except zmq.Again:
+                pass
+            except ProtocolError as error:
+                logger.warning("%s sent something unreadable: %s", self.address, error)
+            now_s = time.monotonic()
+            if now_s - started_s >= timeout_s:
+                raise DeadlineError(
+                    f"no answer within {timeout_s:g} s",
+                    field=f"robot at {self.address}",
+                    hint=f"is it served there, and not busy with a reset? robot-rlpd serve --address {self.address}",
+                )
+            if now_s >= retry_at_s:
+                sent = self.send(frames)
+                retry_s *= 2
+                retry_at_s = now_s + retry_s
+
+    def close(self, linger_ms: int = 0) -> None:
+        """Close; what was sent has `linger_ms` to leave. Further calls do nothing."""
+        self._socket.close(linger=linger_ms)
+
+
+def _received(socket: zmq.Socket[bytes]) -> list[Buffer]:
+    """One message; array frames stay where ZeroMQ put them, which saves two copies of every image."""
+    frames: list[Buffer] = [socket.recv()]
+    while socket.getsockopt(zmq.RCVMORE):
+        frames.append(socket.recv(copy=False).buffer)
+    return frames

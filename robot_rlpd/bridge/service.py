@@ -1,0 +1,210 @@
+"""What a robot's server answers, free of sockets: the one commander's seat, exactly-once steps, and the watchdog."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from robot_rlpd.bridge import wire
+from robot_rlpd.bridge.arrays import Buffer
+from robot_rlpd.bridge.refusal import Refusal, refused
+from robot_rlpd.bridge.wire import Bye, Hello, Reset, Step, Stop
+from robot_rlpd.errors import ProtocolError, RobotError, RobotRlpdError
+from robot_rlpd.safety import SafeRobot
+from robot_rlpd.specs import PolicyContract, check_contract, from_builtins, to_builtins
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from robot_rlpd.clock import Clock
+    from robot_rlpd.robot import Robot, StepResult
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class _Seat:
+    """The commander: who it is, how far it came, and the last answer in case it is asked for again."""
+
+    client: str
+    nonce: str
+    session: str
+    welcome: list[Buffer]
+    sequence: int = 0
+    reply: list[Buffer] | None = None
+
+
+class RobotService:
+    """Answers requests for one robot. Used from one thread; `close` leaves the robot stopped and closed.
+
+    A request with the sequence number of the last one is a repetition: it gets the same answer again and nothing is
+    executed. The only other number that is accepted is the next. Any error of the robot stops it; then only a reset
+    brings it back. A robot that is not wrapped in `SafeRobot` is wrapped here.
+    """
+
+    def __init__(self, robot: Robot, clock: Clock, *, pace: str, command_timeout_s: float) -> None:
+        self.robot = robot if isinstance(robot, SafeRobot) else SafeRobot(robot)
+        self.num_episodes = 0
+        self._clock = clock
+        self._pace = pace
+        self._command_timeout_s = command_timeout_s
+        self._who = f"robot '{robot.spec.name}'"
+        self._seat: _Seat | None = None
+        self._halted = "not reset yet"
+        self._last_command_s = clock.now_s()
+
+    @property
+    def commander(self) -> str:
+        """Name of the client in the seat, empty if none."""
+        return self._seat.client if self._seat else ""
+
+    def answer(self, frames: Sequence[Buffer]) -> list[Buffer] | None:
+        """The frames to send back to whoever sent these; None for silence. Never raises for what a client sent."""
+        sequence, nonce = 0, ""
+        try:
+            message, _, arrays = wire.decode(frames)
+            if isinstance(message, (Reset, Step)):
+                sequence = message.sequence
+                return self._command(message, arrays)
+            if isinstance(message, Hello):
+                nonce = message.nonce
+                return self._welcome(message)
+            if isinstance(message, Stop):
+                self._seat_of(message.session)
+                self._halt(f"{self.commander}: {wire.printable(message.reason)}")
+                return [wire.encode(wire.Stopped(message.session))]
+            if isinstance(message, Bye):
+                self._seat_of(message.session)
+                self._leave("the commander left")
+                return None
+            raise ProtocolError("not a request", found=type(message).__name__.lower())
+        except RobotRlpdError as error:
+            return [wire.encode(refused(error, sequence=sequence, nonce=nonce))]
+
+    def watch(self) -> None:
+        """Stop the robot when the last command is too old; to be called often."""
+        if self._seat and not self._halted and self._idle_s() > self._command_timeout_s:
+            logger.warning("%s: no command from %s, stopping", self._who, self.commander)
+            self._halt(f"no command for {self._command_timeout_s:g} s")
+
+    def close(self) -> None:
+        """Stop and close the robot."""
+        self._leave("the server is closing")
+        self.robot.close()
+
+    def _welcome(self, hello: Hello) -> list[Buffer]:
+        if hello.version != wire.PROTOCOL_VERSION:
+            raise Refusal(
+                "version",
+                "another protocol version",
+                field="version",
+                found=str(hello.version),
+                allowed=str(wire.PROTOCOL_VERSION),
+                hint="install the same version of robot-rlpd on both sides",
+            )
+        seat = self._seat
+        if seat and seat.nonce == hello.nonce:
+            return seat.welcome
+        if hello.contract is not None:
+            check_contract(from_builtins(hello.contract, PolicyContract), self.robot.spec, who=self._who)
+        if seat and seat.session != hello.replaces and self._idle_s() <= self._command_timeout_s:
+            raise Refusal(
+                "seat",
+                f"{self._who} is commanded by '{seat.client}'",
+                found=wire.printable(hello.client),
+                allowed="one commander at a time",
+                hint="end the other one first",
+            )
+        self._leave("another session begins")
+        welcome = wire.Welcome(
+            wire.PROTOCOL_VERSION,
+            hello.nonce,
+            uuid.uuid4().hex,
+            platform.node(),
+            to_builtins(self.robot.spec),
+            self.robot.spec.fingerprint,
+            self._pace,
+            self._command_timeout_s,
+        )
+        client = wire.printable(hello.client)
+        self._seat = _Seat(client, hello.nonce, welcome.session, [wire.encode(welcome)])
+        self._last_command_s = self._clock.now_s()
+        logger.info("%s: commanded by %s", self._who, client)
+        return self._seat.welcome
+
+    def _command(self, message: Reset | Step, arrays: dict[str, NDArray[Any]]) -> list[Buffer]:
+        seat = self._seat_of(message.session)
+        if message.sequence == seat.sequence and seat.reply is not None:
+            return seat.reply
+        if message.sequence != seat.sequence + 1:
+            raise Refusal("sequence", field="sequence", found=str(message.sequence), allowed=str(seat.sequence + 1))
+        seat.sequence, seat.reply = message.sequence, None
+        seat.reply = self._execute(message, arrays)
+        self._last_command_s = self._clock.now_s()
+        return seat.reply
+
+    def _execute(self, message: Reset | Step, arrays: dict[str, NDArray[Any]]) -> list[Buffer]:
+        try:
+            if isinstance(message, Reset):
+                result = self.robot.reset(seed=message.seed, options=message.options)
+                self._halted = ""
+                self.num_episodes += 1
+            else:
+                if self._halted:
+                    raise RobotError(f"stopped: {self._halted}", field=self._who, hint="reset it first")
+                result = self.robot.step(arrays.get("action", np.empty(0, np.float32)))
+            reply = wire.encode_reply(message.sequence, result.robot_time_s, result.fault, self._arrays(result))
+        except RobotRlpdError as error:
+            if not self._halted or isinstance(message, Reset):
+                self._halt(str(error))
+            return [wire.encode(refused(error, sequence=message.sequence))]
+        except Exception as error:
+            # A driver's own exceptions are faults of the robot, not of the server.
+            logger.exception("%s failed", self._who)
+            self._halt(f"{type(error).__name__}: {error}")
+            failure = RobotError(self._halted, field=self._who)
+            return [wire.encode(refused(failure, sequence=message.sequence))]
+        if result.fault:
+            self._halt(result.fault)
+        return reply
+
+    def _arrays(self, result: StepResult) -> dict[str, NDArray[Any]]:
+        arrays = {f"observation.{s.name}": result.observation[s.name] for s in self.robot.spec.observation}
+        for spec in self.robot.spec.signals:
+            if spec.name in result.signals:
+                arrays[f"signals.{spec.name}"] = spec.validate(result.signals[spec.name])
+        if result.executed_action is not None:
+            arrays["executed_action"] = result.executed_action
+        return arrays
+
+    def _seat_of(self, session: str) -> _Seat:
+        if self._seat is None or self._seat.session != session:
+            raise Refusal(
+                "session",
+                f"this session with {self._who} is over",
+                hint="the server was restarted, or another "
+                f"commander came after {self._command_timeout_s:g} s of silence; a reset begins a new session",
+            )
+        return self._seat
+
+    def _leave(self, reason: str) -> None:
+        if self._seat is not None:
+            self._halt(reason)
+            self._seat = None
+
+    def _halt(self, reason: str) -> None:
+        self._halted = reason or "stopped"
+        try:
+            self.robot.stop(self._halted)
+        except Exception:
+            logger.exception("%s could not be stopped", self._who)
+
+    def _idle_s(self) -> float:
+        return self._clock.now_s() - self._last_command_s

@@ -1,0 +1,180 @@
+"""The protocol between a served robot and its commander: typed messages, one msgpack header frame, then array frames.
+
+Written down for implementers in other languages in docs/protocol.md. Nothing on the wire can name code to run.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from robot_rlpd.bridge.arrays import NO_ARRAYS, Layout, layout_of, parse_layout
+from robot_rlpd.errors import ProtocolError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from robot_rlpd.bridge.arrays import Buffer
+
+PROTOCOL_VERSION = 1
+MAX_REQUEST_BYTES = 1024 * 1024
+"""Largest frame that a server accepts."""
+MAX_REPLY_BYTES = 64 * 1024 * 1024
+"""Largest frame that a client accepts."""
+MAX_NAME_LENGTH = 80
+
+
+class Message(msgspec.Struct, tag_field="type", tag=str.lower, omit_defaults=True):
+    """A header: a msgpack map with the lower-case class name under "type"; unknown keys are ignored."""
+
+
+class Hello(Message):
+    """First message of a client.
+
+    Attributes:
+        version: Protocol version of the client.
+        client: Name of the client, for people.
+        nonce: Random; a repeated hello with the same nonce is the same hello.
+        contract: The policy contract that the robot has to fit, as builtins; None takes any robot.
+        replaces: Session of the same client that this one replaces, empty if none.
+    """
+
+    version: int
+    client: str
+    nonce: str
+    contract: dict[str, Any] | None = None
+    replaces: str = ""
+
+
+class Welcome(Message):
+    """The client commands the robot from here on, under `session`."""
+
+    version: int
+    nonce: str
+    session: str
+    server: str
+    spec: dict[str, Any]
+    fingerprint: str
+    pace: str
+    command_timeout_s: float
+
+
+class Reset(Message):
+    """Start an episode. Sequence numbers count resets and steps of a session together, from 1, without gaps."""
+
+    session: str
+    sequence: int
+    seed: int | None = None
+    options: dict[str, Any] | None = None
+
+
+class Step(Message):
+    """Apply the array `action` for one control period."""
+
+    session: str
+    sequence: int
+    arrays: msgspec.Raw = NO_ARRAYS
+
+
+class Stop(Message):
+    """Bring the robot to a standstill; may be repeated. Answered by `Stopped`."""
+
+    session: str
+    reason: str = ""
+
+
+class Bye(Message):
+    """The client leaves. Not answered."""
+
+    session: str
+
+
+class Reply(Message):
+    """Outcome of a reset or a step: arrays `observation.NAME`, `signals.NAME`, and `executed_action` after a step."""
+
+    sequence: int
+    robot_time_s: float
+    fault: str = ""
+    arrays: msgspec.Raw = NO_ARRAYS
+
+
+class Stopped(Message):
+    """The robot was asked to stop."""
+
+    session: str
+
+
+class Refused(Message):
+    """The request of this sequence number (0: hello, or unreadable) was refused; see `refusal.py` for the codes."""
+
+    code: str
+    message: str = ""
+    sequence: int = 0
+    nonce: str = ""
+    field: str = ""
+    found: str = ""
+    allowed: str = ""
+    hint: str = ""
+
+
+AnyMessage = Hello | Welcome | Reset | Step | Stop | Bye | Reply | Stopped | Refused
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(AnyMessage)
+
+
+def encode(message: AnyMessage) -> bytes:
+    """The header frame.
+
+    Raises:
+        ProtocolError: A value that has no place in a message.
+    """
+    try:
+        return _encoder.encode(message)
+    except (TypeError, OverflowError, ValueError, RecursionError) as error:
+        raise ProtocolError(f"cannot be sent: {error}", allowed="numbers, strings, lists and dicts of them") from None
+
+
+def encode_step(session: str, sequence: int, action: NDArray[np.float32]) -> list[Buffer]:
+    """The frames of a step."""
+    arrays = {"action": action}
+    layout = layout_of(arrays)
+    return [encode(Step(session, sequence, layout.table)), *layout.pack(arrays)]
+
+
+def encode_reply(sequence: int, robot_time_s: float, fault: str, arrays: Mapping[str, NDArray[Any]]) -> list[Buffer]:
+    """The frames of a reply.
+
+    Raises:
+        ProtocolError: An array that must not be sent.
+    """
+    layout = layout_of(arrays)
+    return [encode(Reply(sequence, float(robot_time_s), fault, layout.table)), *layout.pack(arrays)]
+
+
+def decode(frames: Sequence[Buffer]) -> tuple[AnyMessage, Layout | None, dict[str, NDArray[Any]]]:
+    """The message, and the layout and arrays that came with it.
+
+    Raises:
+        ProtocolError: Anything that is not a message of this protocol, whatever the bytes.
+    """
+    if not frames:
+        raise ProtocolError("no header frame")
+    try:
+        message: AnyMessage = _decoder.decode(frames[0])
+    except (msgspec.DecodeError, ValueError, TypeError, RecursionError) as error:
+        raise ProtocolError(f"not a message of protocol version {PROTOCOL_VERSION}: {error}") from None
+    if isinstance(message, (Step, Reply)):
+        layout = parse_layout(message.arrays)
+        return message, layout, layout.unpack(frames[1:])
+    if len(frames) != 1:
+        raise ProtocolError(field="frames", found=f"{len(frames)}", allowed="1")
+    return message, None, {}
+
+
+def printable(text: str) -> str:
+    """A name from the other side, fit to be logged and shown."""
+    return "".join(c if c.isprintable() else "?" for c in text[:MAX_NAME_LENGTH])

@@ -1,0 +1,140 @@
+"""`robot-rlpd COMMAND`: finds commands by entry point and imports only the one that runs.
+
+A command is a function `command(config) -> int` whose single parameter is a dataclass; the name of the entry point in
+`robot_rlpd.commands` is its name, with a dot for a space (`demos.info` is `robot-rlpd demos info`).
+"""
+
+from __future__ import annotations
+
+import ast
+import errno
+import importlib.util
+import inspect
+import json
+import logging
+import os
+import sys
+import typing
+from pathlib import Path
+from typing import Any
+
+from robot_rlpd.errors import RobotRlpdError, UnknownNameError
+from robot_rlpd.registry import entry_points, load_entry_point
+
+GROUP = "robot_rlpd.commands"
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        0 on success, 1 when the command failed, 2 on wrong usage, 130 after Ctrl-C.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    logging.basicConfig(level=os.environ.get("ROBOT_RLPD_LOG", "WARNING"), format="%(levelname)s %(name)s: %(message)s")
+    as_json = "--json" in arguments
+    if not arguments or arguments[0] in ("-h", "--help"):
+        sys.stdout.write(overview())
+        return 0 if arguments else USAGE
+    name = _command_name(arguments)
+    if name not in entry_points(GROUP):
+        typed = " ".join(arguments[:2] if _is_group(arguments[0]) else arguments[:1])
+        known = ", ".join(_spoken(n) for n in sorted(entry_points(GROUP)))
+        return _fail(UnknownNameError("no such command", found=typed, allowed=known), as_json, USAGE)
+    rest = arguments[name.count(".") + 1 :]
+    try:
+        command = load_entry_point(GROUP, name)
+        config = _parse(command, name, rest, as_json)
+        return int(command(config) or 0)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else (0 if stop.code is None else USAGE)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return INTERRUPTED
+    except RobotRlpdError as error:
+        return _fail(error, as_json, FAILED)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return _fail(RobotRlpdError("the disk is full", hint="free some space and try again"), as_json, FAILED)
+        if error.filename is None and error.errno is None:
+            raise
+        return _fail(RobotRlpdError(error.strerror or str(error), field=str(error.filename or "")), as_json, FAILED)
+
+
+def overview() -> str:
+    """The list of commands with one line each, read from their sources without importing them."""
+    names = sorted(entry_points(GROUP))
+    width = max((len(_spoken(n)) for n in names), default=0)
+    lines = [f"  {_spoken(name):<{width}}  {_summary(entry_points(GROUP)[name].value)}" for name in names]
+    return "\n".join(
+        [
+            "usage: robot-rlpd COMMAND [OPTIONS]",
+            "",
+            "Record demonstrations, learn from them with RLPD, export ONNX, run on a robot.",
+            "",
+            *lines,
+            "",
+            "robot-rlpd COMMAND --help tells about one command.",
+            "",
+        ]
+    )
+
+
+def _command_name(arguments: list[str]) -> str:
+    two = ".".join(arguments[:2])
+    return two if two in entry_points(GROUP) or _is_group(arguments[0]) else arguments[0]
+
+
+def _is_group(word: str) -> bool:
+    return any(name.startswith(f"{word}.") for name in entry_points(GROUP))
+
+
+def _spoken(name: str) -> str:
+    return name.replace(".", " ")
+
+
+def _parse(command: Any, name: str, arguments: list[str], as_json: bool) -> Any:
+    import tyro
+
+    parameter = next(iter(inspect.signature(command).parameters.values()))
+    kind = typing.get_type_hints(command)[parameter.name]
+    try:
+        return tyro.cli(
+            kind,
+            prog=f"robot-rlpd {_spoken(name)}",
+            description=inspect.getdoc(command),
+            args=arguments,
+            config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
+        )
+    except SystemExit as stop:
+        if stop.code not in (0, None) and as_json:
+            _print_json({"error": {"type": "usage", "message": f"wrong usage: robot-rlpd {_spoken(name)} --help"}})
+        raise
+
+
+def _fail(error: RobotRlpdError, as_json: bool, status: int) -> int:
+    if as_json:
+        found = error.found if isinstance(error.found, (str, int, float, bool, type(None))) else str(error.found)
+        details = {"field": error.field, "found": found, "allowed": error.allowed, "hint": error.hint}
+        _print_json({"error": {"type": type(error).__name__, "message": str(error), **details}})
+    sys.stderr.write(f"error: {error}\n")
+    return status
+
+
+def _print_json(data: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(data) + "\n")
+
+
+def _summary(value: str) -> str:
+    """First docstring line of `module:function`, from the source file."""
+    module, _, function = value.partition(":")
+    try:
+        spec = importlib.util.find_spec(module)
+        tree = ast.parse(Path(spec.origin).read_text() if spec is not None and spec.origin else "")
+    except (ImportError, OSError, SyntaxError):
+        return ""
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name == function:
+            return (ast.get_docstring(node) or "").partition("\n")[0]
+    return ""

@@ -1,0 +1,65 @@
+"""Write a configuration dataclass exactly, and read it back."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from robot_rlpd.errors import ConfigError, RunDirectoryError
+from robot_rlpd.specs import from_builtins, to_builtins
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+T = TypeVar("T")
+
+
+def write_config(path: Path, config: Any) -> None:
+    """Write a dataclass as indented JSON, by a temporary file and a rename."""
+    write_text(path, json.dumps(to_builtins(config), indent=2, allow_nan=False) + "\n")
+
+
+def read_config(path: Path, kind: type[T]) -> T:
+    """Read what `write_config` wrote.
+
+    Raises:
+        RunDirectoryError: The file does not exist.
+        ConfigError: The file is not such a configuration.
+    """
+    try:
+        data = json.loads(path.read_text())
+        return from_builtins(data, kind)
+    except FileNotFoundError:
+        raise RunDirectoryError("no such file", field=str(path)) from None
+    except (json.JSONDecodeError, msgspec.ValidationError) as error:
+        raise ConfigError(f"not a {kind.__name__}: {error}", field=str(path)) from None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a text file atomically."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def parse_json_object(text: str, *, field: str) -> dict[str, Any]:
+    """Parse an option that takes a JSON object; empty text is an empty object.
+
+    Raises:
+        ConfigError: Not a JSON object.
+    """
+    if not text.strip():
+        return {}
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError(str(error), field=field, found=text, allowed='a JSON object such as {"a": 1}') from None
+    if not isinstance(value, dict):
+        raise ConfigError(field=field, found=text, allowed='a JSON object such as {"a": 1}')
+    return value

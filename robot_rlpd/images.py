@@ -1,0 +1,56 @@
+"""The one image codec: JPEG, with its quality stated where images are stored or sent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import simplejpeg
+
+from robot_rlpd.errors import DataError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from robot_rlpd.specs import ArraySpec
+
+JPEG_QUALITY = 90
+"""Default quality, 1 to 100; colour is not subsampled. About a tenth of the raw size on camera images."""
+
+_COLORSPACES = {1: "GRAY", 3: "RGB"}
+
+
+def is_encodable(spec: ArraySpec) -> bool:
+    """Whether the codec can hold the field: an image with 1 (grey) or 3 (RGB) channels and at least one pixel."""
+    return spec.is_image and spec.shape[2] in _COLORSPACES and spec.size > 0
+
+
+def encode(image: NDArray[np.uint8], quality: int = JPEG_QUALITY) -> bytes:
+    """JPEG bytes of a uint8 `(H, W, 1)` or `(H, W, 3)` image; lossy.
+
+    Raises:
+        DataError: Not such an image.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in _COLORSPACES:
+        raise DataError(field="image", found=f"{image.dtype} {image.shape}", allowed="uint8 (H, W, 1) or (H, W, 3)")
+    data: bytes = simplejpeg.encode_jpeg(
+        np.ascontiguousarray(image), quality=quality, colorspace=_COLORSPACES[image.shape[2]], colorsubsampling="444"
+    )
+    return data
+
+
+def decode(
+    data: bytes | memoryview | NDArray[np.uint8], shape: tuple[int, ...], name: str = "image"
+) -> NDArray[np.uint8]:
+    """The uint8 image of `shape` that `data` holds.
+
+    Raises:
+        DataError: Damaged bytes, or an image of another size.
+    """
+    try:
+        image: NDArray[Any] = simplejpeg.decode_jpeg(data, colorspace=_COLORSPACES[shape[2]])
+    except ValueError as error:
+        raise DataError(f"damaged JPEG data: {error}", field=name) from None
+    if image.shape != shape:
+        raise DataError(field=name, found=f"an image of shape {image.shape}", allowed=f"shape {shape}")
+    return image

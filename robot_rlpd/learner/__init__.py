@@ -1,0 +1,1 @@
+"""RLPD: reinforcement learning with prior data (torch)."""

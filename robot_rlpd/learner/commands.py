@@ -1,0 +1,271 @@
+"""The commands `train` and `eval`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from robot_rlpd.config import parse_json_object, read_config
+from robot_rlpd.errors import ConfigError, RunDirectoryError
+from robot_rlpd.interrupt import stop_on_signals
+from robot_rlpd.task import RewardKind, TaskOptions, TaskSetup, load_task
+
+if TYPE_CHECKING:
+    from robot_rlpd.learner.session_config import SessionConfig
+    from robot_rlpd.robot import Policy, Robot
+
+PresetName = Literal["quickstart", "robot", "adroit", "antmaze", "locomotion"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainCommand:
+    """Options of `robot-rlpd train`."""
+
+    task: str = ""
+    """Task: reach, pick_place, gymnasium:<id> or gymnasium:<module>:<id>."""
+    prior: tuple[Path, ...] = ()
+    """Stores of prior data (demonstrations, earlier runs); none trains without prior data."""
+    preset: PresetName = "robot"
+    """Hyperparameters to start from."""
+    env_steps: int = 100_000
+    """Environment steps in all."""
+    seed: int = 0
+    """Decides everything random."""
+    run_dir: Path | None = None
+    """Directory of the run; must not exist."""
+    resume: Path | None = None
+    """Go on with this run directory; all other options but --env-steps, --robot and --json are taken from it."""
+    robot: str = ""
+    """Address of a served robot, such as tcp://127.0.0.1:5555; empty runs the task in this process."""
+    reward: RewardKind = "task"
+    """task: the task's own; sparse: 0 where solved, else -1; stored: as recorded."""
+    success_when: str = ""
+    """Condition that decides success, such as "observation[28] >= 1.35"."""
+    env_kwargs: str = ""
+    """JSON object passed to a Gymnasium environment."""
+    max_episode_steps: int | None = None
+    """Time limit of an episode in steps instead of the task's own."""
+    start_training: int | None = None
+    """Environment steps of random actions before the first update (default: the preset's)."""
+    utd_ratio: int | None = None
+    """Critic updates per environment step (default: the preset's)."""
+    ensemble_size: int | None = None
+    """Number of critics (default: the preset's)."""
+    hidden_dims: tuple[int, ...] | None = None
+    """Width of each hidden layer (default: the preset's)."""
+    batch_size: int | None = None
+    """Transitions per minibatch (default: the preset's)."""
+    offline_fraction: float | None = None
+    """Share of prior data in each minibatch, 0 to 1 (default: the preset's)."""
+    initial_temperature: float | None = None
+    """Starting temperature (default: the preset's)."""
+    normalize: bool = False
+    """Normalise observations by mean and scale of the prior data."""
+    eval_every: int | None = None
+    """Environment steps between evaluations; 0 never (default: a tenth of --env-steps)."""
+    eval_episodes: int = 20
+    """Episodes per evaluation."""
+    time_limit_min: float | None = None
+    """Stop after this many minutes of training."""
+    device: str = "cpu"
+    """Torch device: cpu, cuda."""
+    threads: int = 0
+    """Torch threads; 0 chooses by the size of the networks."""
+    no_compile: bool = False
+    """Do not compile the update (slower; needs no compiler)."""
+    json: bool = False
+    """Print one JSON object on standard output."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalCommand:
+    """Options of `robot-rlpd eval`."""
+
+    policy: Path
+    """Run directory, checkpoint or .onnx file."""
+    task: str
+    """Task: reach, pick_place, gymnasium:<id> or gymnasium:<module>:<id>."""
+    robot: str = ""
+    """Address of a served robot; empty runs the task in this process."""
+    episodes: int = 50
+    """Number of episodes."""
+    seed: int = 0
+    """Shifts the reset seeds; 0 gives the seeds that evaluation uses by default."""
+    reward: RewardKind = "task"
+    """task: the task's own; sparse: 0 where solved, else -1; stored: as signalled."""
+    success_when: str = ""
+    """Condition that decides success, such as "observation[28] >= 1.35"."""
+    env_kwargs: str = ""
+    """JSON object passed to a Gymnasium environment."""
+    max_episode_steps: int | None = None
+    """Time limit of an episode in steps instead of the task's own."""
+    json: bool = False
+    """Print one JSON object on standard output."""
+
+
+def train(command: Annotated[TrainCommand, tyro.conf.arg(name="")]) -> int:
+    """Train a policy with RLPD from demonstrations, on a simulated or served robot.
+
+    The run directory holds config.json, metrics.jsonl, checkpoints/ and every episode (episodes.zarr). Ctrl-C saves a
+    checkpoint and ends; --resume goes on.
+    """
+    from robot_rlpd.learner.session import CONFIG_FILE, Session, prepare_run_directory, summary
+    from robot_rlpd.learner.session_config import SessionConfig
+
+    logging.getLogger("robot_rlpd").setLevel(logging.INFO)
+    if command.resume is not None:
+        run_dir = command.resume
+        config = read_config(run_dir / CONFIG_FILE, SessionConfig)
+        config = replace(config, robot=command.robot or config.robot, env_steps=_more_steps(command, config))
+    else:
+        if command.run_dir is None or not command.task:
+            missing = "run_dir" if command.run_dir is None else "task"
+            raise ConfigError("is needed", field=missing, hint="or use --resume RUN_DIR")
+        run_dir = command.run_dir
+        config = resolve(command)
+    setup = load_task(config.task, config.task_options())
+    with stop_on_signals() as should_stop, open_task_robot(setup, config.robot, config.task_options()) as robot:
+        if command.resume is None:
+            prepare_run_directory(config, run_dir)
+        session = Session(config, run_dir, robot, setup.task, resume=command.resume is not None)
+        sys.stderr.write(f"prior data: {session.prior_report}\n" if config.prior else "no prior data\n")
+        reason = session.run(should_stop)
+        session.store.close()
+    result = summary(session, reason)
+    if reason == "stopped":
+        sys.stderr.write(f"stopped; go on with: robot-rlpd train --resume {run_dir}\n")
+    if command.json:
+        sys.stdout.write(json.dumps(result) + "\n")
+    else:
+        sys.stderr.write(_told(result))
+    return 0
+
+
+def evaluate(command: Annotated[EvalCommand, tyro.conf.arg(name="")]) -> int:
+    """Measure the success rate of a policy: successes, episodes and the 95 % interval."""
+    from robot_rlpd.evaluation import EVALUATION_SEED_OFFSET, Evaluation
+    from robot_rlpd.evaluation import evaluate as run_evaluation
+    from robot_rlpd.progress import ProgressLine
+
+    if command.episodes < 1:
+        raise ConfigError(field="episodes", found=command.episodes, allowed=">= 1")
+    options = TaskOptions(
+        success_when=command.success_when,
+        reward=command.reward,
+        env_kwargs=parse_json_object(command.env_kwargs, field="env_kwargs"),
+        max_episode_steps=command.max_episode_steps,
+    )
+    setup = load_task(command.task, options)
+    with stop_on_signals() as should_stop, open_task_robot(setup, command.robot, options) as robot:
+        policy = open_policy(command.policy, robot)
+        progress = ProgressLine(command.episodes)
+
+        def show(evaluation: Evaluation, episode: object) -> None:
+            del episode
+            progress.update(evaluation.episodes, f"solved {evaluation.successes}")
+
+        evaluation = run_evaluation(
+            robot,
+            policy,
+            setup.task,
+            episodes=command.episodes,
+            first_seed=EVALUATION_SEED_OFFSET + command.seed * 10_000,
+            on_episode=show,
+            should_stop=should_stop,
+        )
+        progress.close()
+    if command.json:
+        sys.stdout.write(json.dumps({"policy": str(command.policy), **evaluation.to_json()}) + "\n")
+    else:
+        sys.stdout.write(f"{command.policy} on {setup.task.name}: {evaluation}\n")
+    return 0
+
+
+def resolve(command: TrainCommand) -> SessionConfig:
+    """The exact configuration of a new run: preset, then what was given."""
+    from robot_rlpd.learner.presets import PRESETS, START_TRAINING
+    from robot_rlpd.learner.session_config import SessionConfig
+
+    preset = PRESETS[command.preset]
+    names = ("utd_ratio", "ensemble_size", "hidden_dims", "batch_size", "offline_fraction", "initial_temperature")
+    given = {name: getattr(command, name) for name in names if getattr(command, name) is not None}
+    if given.get("ensemble_size", preset.ensemble_size) < preset.subset_size:
+        given["subset_size"] = given["ensemble_size"]
+    default_start = min(START_TRAINING[command.preset], command.env_steps)
+    return SessionConfig(
+        task=command.task,
+        robot=command.robot,
+        prior=command.prior,
+        preset=command.preset,
+        rlpd=replace(preset, **given),
+        env_steps=command.env_steps,
+        start_training=default_start if command.start_training is None else command.start_training,
+        seed=command.seed,
+        reward=command.reward,
+        success_when=command.success_when,
+        env_kwargs=parse_json_object(command.env_kwargs, field="env_kwargs"),
+        max_episode_steps=command.max_episode_steps,
+        normalize=command.normalize,
+        eval_every=max(1, command.env_steps // 10) if command.eval_every is None else command.eval_every,
+        eval_episodes=command.eval_episodes,
+        time_limit_min=command.time_limit_min,
+        device=command.device,
+        threads=command.threads,
+        compile_update=not command.no_compile,
+    )
+
+
+def open_task_robot(setup: TaskSetup, robot: str, options: TaskOptions) -> Robot:
+    """The robot that a task runs on: a served one, or the task's own in this process.
+
+    Raises:
+        MismatchError: The served robot is not what the task is made for.
+    """
+    from robot_rlpd.safety import SafeRobot
+    from robot_rlpd.specs import check_contract
+
+    if not robot:
+        return SafeRobot(setup.make_robot())
+    from robot_rlpd.bridge.robots import open_robot
+
+    opened = open_robot(robot, options=options)
+    try:
+        check_contract(setup.spec.contract(), opened.spec, who=f"robot at {robot}")
+    except Exception:
+        opened.close()
+        raise
+    return opened
+
+
+def open_policy(path: Path, robot: Robot) -> Policy:
+    """Open a run directory, a checkpoint or an .onnx file as a policy for this robot."""
+    from robot_rlpd.registry import load_entry_point
+
+    if not path.exists():
+        raise RunDirectoryError("no such run directory, checkpoint or .onnx file", field=str(path))
+    opener = load_entry_point("robot_rlpd.policies", "onnx" if path.suffix == ".onnx" else "checkpoint")
+    policy: Policy = opener(path, robot.spec)
+    return policy
+
+
+def _more_steps(command: TrainCommand, config: SessionConfig) -> int:
+    default = TrainCommand.__dataclass_fields__["env_steps"].default
+    return config.env_steps if command.env_steps == default else command.env_steps
+
+
+def _told(result: dict[str, Any]) -> str:
+    evaluation = result["evaluation"]
+    told = "never evaluated"
+    if evaluation:
+        told = f"last evaluation {evaluation['successes']}/{evaluation['episodes']} solved"
+    return (
+        f"{result['ended']} after {result['env_steps']} environment steps, {result['gradient_steps']} gradient steps, "
+        f"{result['trained_s'] / 60:.1f} min; {told}\n"
+        f"next: robot-rlpd export {result['run_dir']} --out policy.onnx\n"
+    )

@@ -1,0 +1,22 @@
+"""Named configurations: the paper's, one for a new robot task, and a light one for a first run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from robot_rlpd.learner.rlpd import RLPDConfig
+
+_LOCOMOTION = RLPDConfig(hidden_dims=(256, 256), ensemble_size=10, subset_size=2, utd_ratio=20, backup_entropy=True)
+_SPARSE = replace(_LOCOMOTION, hidden_dims=(256, 256, 256), backup_entropy=False)
+
+PRESETS: dict[str, RLPDConfig] = {
+    "locomotion": _LOCOMOTION,
+    "antmaze": replace(_SPARSE, subset_size=1),
+    "adroit": _SPARSE,
+    "robot": _SPARSE,
+    "quickstart": replace(_SPARSE, hidden_dims=(128, 128), ensemble_size=4, utd_ratio=4),
+}
+"""Entropy backup is off wherever rewards are sparse: with it, Q drifts away from any return that exists."""
+
+START_TRAINING: dict[str, int] = {"locomotion": 5000, "antmaze": 5000, "adroit": 5000, "robot": 500, "quickstart": 300}
+"""Environment steps of uniform random actions before the first update; a robot pays for each of them."""

@@ -1,0 +1,120 @@
+"""Prior data: recorded episodes as transitions for the learner, judged anew by the task."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from robot_rlpd.episode import Episode, Transitions, transitions
+from robot_rlpd.errors import DataError
+from robot_rlpd.learner.policy import Normalizer, normalized
+from robot_rlpd.specs import check_contract
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from robot_rlpd.episode_store import EpisodeStore
+    from robot_rlpd.learner.replay import ReplayBuffer
+    from robot_rlpd.specs import PolicyContract
+    from robot_rlpd.task import Task
+
+
+@dataclass
+class PriorReport:
+    """What prior data amount to under a task.
+
+    Attributes:
+        episodes: Episodes read.
+        transitions: Usable transitions.
+        successes: Episodes in which the task was solved at some step.
+        success_transitions: Transitions at which it was solved.
+        unusable_steps: Recorded steps that gave no transition (no next observation, or after a termination).
+        digests: Digest of each store by its name.
+    """
+
+    episodes: int = 0
+    transitions: int = 0
+    successes: int = 0
+    success_transitions: int = 0
+    unusable_steps: int = 0
+    digests: dict[str, str] = field(default_factory=dict)
+
+    def add(self, steps: int, found: Transitions) -> None:
+        """Count one episode."""
+        self.episodes += 1
+        self.transitions += len(found)
+        self.successes += int(found.successes.any())
+        self.success_transitions += int(found.successes.sum())
+        self.unusable_steps += steps - len(found)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.episodes} episodes, {self.transitions} transitions; solved in {self.successes} episodes "
+            f"({self.success_transitions} transitions); {self.unusable_steps} steps unusable"
+        )
+
+
+def fill_replay(
+    replay: ReplayBuffer, found: Iterable[Transitions], contract: PolicyContract, normalizer: Normalizer | None
+) -> None:
+    """Add transitions as the learner sees them: flat float32 observations, actions in [-1, 1]."""
+    for part in found:
+        columns = {
+            "observations": normalized(contract.flatten(part.observations), normalizer),
+            "actions": contract.action.to_unit(part.executed_actions),
+            "rewards": part.rewards,
+            "masks": part.masks,
+            "next_observations": normalized(contract.flatten(part.next_observations), normalizer),
+        }
+        replay.append_many({name: torch.from_numpy(column) for name, column in columns.items()})
+
+
+def judged(episodes: Iterable[Episode], task: Task, contract: PolicyContract, report: PriorReport) -> list[Transitions]:
+    """Transitions of every episode, counted in `report`."""
+    fields = [spec.name for spec in contract.observation]
+    judgements = []
+    for episode in episodes:
+        found = transitions(episode, task, fields)
+        report.add(len(episode), found)
+        judgements.append(found)
+    return judgements
+
+
+def load_prior(paths: Sequence[Path], task: Task, contract: PolicyContract) -> tuple[list[Transitions], PriorReport]:
+    """Read prior stores, checked against the contract and the task.
+
+    Raises:
+        MismatchError: A store of another robot; names the differing field.
+        DataError: A store whose rewards the task cannot recompute, or without a usable transition.
+    """
+    from robot_rlpd.episode_store import EpisodeStore
+
+    report = PriorReport()
+    found: list[Transitions] = []
+    for path in paths:
+        with EpisodeStore.open(path) as store:
+            check_contract(contract, store.spec, who=f"store {path}")
+            task.check_recomputable(store.spec, where=f"store {path}")
+            found += judged(store.load_all(), task, contract, report)
+            report.digests[path.name] = digest(store)
+    if paths and report.transitions == 0:
+        raise DataError("the prior data hold no usable transition", field="prior", found=", ".join(map(str, paths)))
+    return found, report
+
+
+def digest(store: EpisodeStore) -> str:
+    """SHA-256 (hex) over the fingerprint and the identities of the episodes, in order."""
+    names = [store.spec.fingerprint, *(stored.info.uuid for stored in store.infos())]
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()
+
+
+def fit_normalizer(found: Sequence[Transitions], contract: PolicyContract) -> Normalizer:
+    """Mean and standard deviation of the prior observations; entries that hardly vary get scale 1."""
+    flat = np.concatenate([contract.flatten(part.observations) for part in found]).astype(np.float64)
+    mean, scale = flat.mean(axis=0), flat.std(axis=0)
+    return mean.astype(np.float32), np.where(scale < 1e-4, 1.0, scale).astype(np.float32)

@@ -1,0 +1,349 @@
+"""One training session: RLPD against a robot, with its run directory."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from robot_rlpd.config import write_config
+from robot_rlpd.episode import Episode, EpisodeInfo
+from robot_rlpd.errors import BridgeError, RobotError, RobotRlpdError
+from robot_rlpd.evaluation import Evaluation, evaluate
+from robot_rlpd.learner.checkpoint import BEST, LATEST, Checkpoint, load_checkpoint, save_checkpoint
+from robot_rlpd.learner.metrics import MetricsLog
+from robot_rlpd.learner.policy import ActorPolicy, Normalizer, normalized
+from robot_rlpd.learner.prior import PriorReport, fill_replay, fit_normalizer, judged, load_prior
+from robot_rlpd.learner.q_range import QRangeAlarm
+from robot_rlpd.learner.replay import ReplayBuffer, SymmetricSampler
+from robot_rlpd.learner.rlpd import RLPD
+from robot_rlpd.learner.session_config import SessionConfig, num_threads
+from robot_rlpd.progress import ProgressLine
+from robot_rlpd.robot import RandomPolicy
+from robot_rlpd.rollout import SilentListener, rollout
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from robot_rlpd.episode_store import EpisodeStore
+    from robot_rlpd.robot import Action, Observation, Policy, Robot, Source, StepResult
+    from robot_rlpd.task import Outcome, Task
+
+PATIENCE = 3
+"""Interrupted episodes in a row after which the session gives up."""
+CONFIG_FILE, EPISODES = "config.json", "episodes.zarr"
+_logger = logging.getLogger(__name__)
+
+
+class TrainingError(RobotRlpdError):
+    """Training cannot go on (a loss is not finite)."""
+
+
+class Session(SilentListener):
+    """Trains while an episode runs: every step is stored, then learned from, before the next action.
+
+    The exact RLPD setting: after `start_training` steps of uniform random actions, `utd_ratio` critic updates per
+    environment step. Evaluation acts deterministically on seeds of its own and does not count as environment steps.
+
+    Args:
+        config: What was asked for.
+        run_dir: Exists already; holds what `prepare_run_directory` wrote.
+        robot: Opened; left open.
+        task: Judges every step, and the prior data anew.
+        resume: Go on from the newest checkpoint and the recorded episodes of the run directory.
+    """
+
+    def __init__(self, config: SessionConfig, run_dir: Path, robot: Robot, task: Task, *, resume: bool = False) -> None:
+        torch.set_num_threads(num_threads(config))
+        self.config, self.run_dir, self.robot, self.task = config, run_dir, robot, task
+        self.contract = robot.spec.contract()
+        found, self.prior_report = load_prior(config.prior, task, self.contract)
+        checkpoint = load_checkpoint(run_dir) if resume else None
+        self.normalizer: Normalizer | None = None
+        if config.normalize and found:
+            self.normalizer = fit_normalizer(found, self.contract)
+        if checkpoint is not None:
+            self.normalizer = checkpoint.normalizer
+        size, actions = self.contract.observation_size, self.contract.action.size
+        self.learner = RLPD(
+            config.rlpd, size, actions, seed=config.seed, device=config.device, compile=config.compile_update
+        )
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.alarm = QRangeAlarm(config.rlpd)
+        offline = ReplayBuffer(size, actions, capacity=max(1, self.prior_report.transitions)) if found else None
+        for part in found:
+            self.alarm.see(*part.rewards.tolist())
+        if offline is not None:
+            fill_replay(offline, found, self.contract, self.normalizer)
+        self.online = ReplayBuffer(size, actions, capacity=config.env_steps + config.extra_capacity)
+        fraction = config.rlpd.offline_fraction if offline is not None else 0.0
+        self.sampler = SymmetricSampler(offline, self.online, fraction)
+        self.env_steps = self.episodes = 0
+        self.evaluation: Evaluation | None = None
+        self.best_success_rate = -1.0
+        self._failures = 0
+        self.recent = deque[bool](maxlen=20)
+        self.recent_metrics = deque[dict[str, float]](maxlen=200)
+        self.trained_s = 0.0
+        self._saved_s = time.monotonic()
+        self._next_evaluation = config.eval_every
+        self.store = self._open_store(resume)
+        if checkpoint is not None:
+            self._restore(checkpoint)
+
+    def run(self, should_stop: Callable[[], bool]) -> str:
+        """Train until `env_steps`, the time limit, or `should_stop`; returns why it ended."""
+        progress = ProgressLine(self.config.env_steps)
+        started_s = time.monotonic() - self.trained_s
+        with MetricsLog(self.run_dir, wall_offset_s=self.trained_s) as self.metrics:
+            self.metrics.write("start", self.env_steps, self.learner.gradient_steps, {"prior": str(self.prior_report)})
+
+            def finished() -> str:
+                self.trained_s = time.monotonic() - started_s
+                if should_stop():
+                    return "stopped"
+                if self.env_steps >= self.config.env_steps:
+                    return "finished"
+                over = self.config.time_limit_min is not None and self.trained_s > 60.0 * self.config.time_limit_min
+                return "time limit" if over else ""
+
+            self.progress, self._started_s, self._started_steps = progress, time.monotonic(), self.env_steps
+            try:
+                self._warm_up_update()
+                while not (reason := finished()):
+                    self._train_episode_patiently(lambda: bool(finished()))
+                    if self._next_evaluation and self.env_steps >= self._next_evaluation:
+                        self._evaluate(should_stop)
+            finally:
+                progress.close()
+                self.save(LATEST)
+            self.metrics.write("end", self.env_steps, self.learner.gradient_steps, {"reason": reason})
+        return reason
+
+    def save(self, name: str) -> Path:
+        """Write a checkpoint."""
+        path = self.run_dir / "checkpoints" / name
+        save_checkpoint(
+            path,
+            Checkpoint(
+                contract=self.contract,
+                task=self.task.name,
+                task_options=self.config.task_options(),
+                max_episode_steps=self.task.max_episode_steps,
+                config=self.config.rlpd,
+                learner=self.learner.state_dict(),
+                normalizer=self.normalizer,
+                env_steps=self.env_steps,
+                gradient_steps=self.learner.gradient_steps,
+                episodes=self.episodes,
+                evaluation=None if self.evaluation is None else self.evaluation.to_json(),
+                run=self.run_dir.name,
+                prior=self.prior_report.digests,
+                trained_s=self.trained_s,
+            ),
+        )
+        self._saved_s = time.monotonic()
+        return path
+
+    def _warm_up_update(self) -> None:
+        """Compile before the first reset: a robot that waits for a compiler in mid-episode would be stopped."""
+        state = self.learner.state_dict()
+        size, rows = self.contract.observation_size, self.config.rlpd.utd_ratio * self.config.rlpd.batch_size
+        batch = {name: torch.zeros(rows, size) for name in ("observations", "next_observations")}
+        batch |= {"actions": torch.zeros(rows, self.contract.action.size)}
+        batch |= {name: torch.zeros(rows) for name in ("rewards", "masks")}
+        self.learner.update(batch)
+        self.learner.load_state_dict(state)
+
+    def _train_episode_patiently(self, should_stop: Callable[[], bool]) -> None:
+        """A robot that stopped or went away gets a few resets before the session gives up."""
+        try:
+            self._train_episode(should_stop)
+            self._failures = 0
+        except (BridgeError, RobotError) as error:
+            self._failures += 1
+            if self._failures >= PATIENCE:
+                raise
+            _logger.warning("episode interrupted (%s); trying another reset", error)
+
+    def _train_episode(self, should_stop: Callable[[], bool]) -> None:
+        from robot_rlpd.spool import StoreListener
+
+        warm_up = self.env_steps < self.config.start_training
+        seed = int(np.random.SeedSequence([self.config.seed, self.episodes]).generate_state(1)[0] >> 1)
+        policy: Policy = _WarmUp(self, seed) if warm_up else self._acting_policy()
+        rollout(
+            self.robot,
+            policy,
+            self.task,
+            seed=seed,
+            info=EpisodeInfo(policy=f"{self.run_dir.name}@{self.env_steps}"),
+            listeners=(StoreListener(self.store), self),
+            should_stop=should_stop,
+        )
+
+    def _acting_policy(self) -> ActorPolicy:
+        return ActorPolicy(self.contract, lambda x: self.learner.sample_action(x, self.generator), self.normalizer)
+
+    def on_step(
+        self,
+        observation: Observation,
+        action: Action,
+        source: Source,
+        result: StepResult,
+        outcome: Outcome,
+        wall_time_s: float,
+    ) -> None:
+        """Store the transition, then update."""
+        executed = action if result.executed_action is None else result.executed_action
+        self.online.append(
+            normalized(self.contract.flatten(observation), self.normalizer),
+            self.contract.action.to_unit(executed),
+            outcome.reward,
+            1.0 - float(outcome.terminated),
+            normalized(self.contract.flatten(result.observation), self.normalizer),
+        )
+        self.alarm.see(outcome.reward)
+        self.env_steps += 1
+        if self.env_steps >= self.config.start_training:
+            self._update()
+        if self.env_steps % self.config.log_every == 0:
+            self._log()
+
+    def on_end(self, episode: Episode) -> None:
+        """Count the episode."""
+        self.episodes += 1
+        self.recent.append(bool(episode.info.success))
+        values = {"success": bool(episode.info.success), "length": len(episode), "ended": str(episode.info.ended)}
+        self.metrics.write("episode", self.env_steps, self.learner.gradient_steps, values)
+        if time.monotonic() - self._saved_s > self.config.checkpoint_every_s:
+            self.save(LATEST)
+
+    def _update(self) -> None:
+        config = self.config.rlpd
+        metrics = self.learner.update(self.sampler.sample(config.utd_ratio, config.batch_size, self.generator))
+        if not math.isfinite(metrics["critic_loss"] + metrics["actor_loss"]):
+            raise TrainingError(
+                "a loss is not finite; the last good checkpoint is kept",
+                field="critic_loss" if not math.isfinite(metrics["critic_loss"]) else "actor_loss",
+                hint="look at the rewards and observations of the newest episodes",
+            )
+        self.recent_metrics.append(metrics)
+
+    def _log(self) -> None:
+        elapsed_s = time.monotonic() - self._started_s
+        values: dict[str, float] = {
+            "env_steps_per_s": (self.env_steps - self._started_steps) / elapsed_s,
+            "recent_success_rate": float(np.mean(self.recent)) if self.recent else 0.0,
+        }
+        if self.recent_metrics:
+            names = self.recent_metrics[0].keys()
+            values |= {name: float(np.mean([m[name] for m in self.recent_metrics])) for name in names}
+            warning = self.alarm.check(values["target_q_min"], values["target_q_max"])
+            if warning:
+                _logger.warning(warning)
+        self.metrics.write("train", self.env_steps, self.learner.gradient_steps, values)
+        self.progress.update(self.env_steps, self._line(values))
+
+    def _line(self, values: dict[str, float]) -> str:
+        parts = [f"{values['env_steps_per_s']:.0f} steps/s", f"solved {sum(self.recent)}/{len(self.recent)} recent"]
+        if "q_mean" in values:
+            parts.append(f"Q {values['q_mean']:.1f}")
+            parts.append(f"temperature {values['temperature']:.3f}")
+        else:
+            parts.append(f"random until {self.config.start_training}")
+        if self.evaluation is not None:
+            parts.append(f"evaluated {self.evaluation.successes}/{self.evaluation.episodes}")
+        return " | ".join(parts)
+
+    def _evaluate(self, should_stop: Callable[[], bool]) -> None:
+        policy = ActorPolicy(self.contract, self.learner.deterministic_action, self.normalizer)
+        evaluation = evaluate(
+            self.robot, policy, self.task, episodes=self.config.eval_episodes, should_stop=should_stop
+        )
+        while self._next_evaluation <= self.env_steps:
+            self._next_evaluation += self.config.eval_every
+        if evaluation.episodes < self.config.eval_episodes:
+            return
+        self.evaluation = evaluation
+        self.metrics.write("evaluation", self.env_steps, self.learner.gradient_steps, evaluation.to_json())
+        self.save(LATEST)
+        if evaluation.success_rate >= self.best_success_rate:
+            self.best_success_rate = evaluation.success_rate
+            self.save(BEST)
+
+    def _open_store(self, resume: bool) -> EpisodeStore:
+        from robot_rlpd.episode_store import EpisodeStore
+
+        path = self.run_dir / EPISODES
+        return EpisodeStore.open(path, mode="a") if resume else EpisodeStore.create(path, self.robot.spec)
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        """Take over the learner, and every recorded episode, also those after the checkpoint."""
+        self.learner.load_state_dict(checkpoint.learner)
+        report = PriorReport()
+        recorded = judged(self.store.load_all(), self.task, self.contract, report)
+        fill_replay(self.online, recorded, self.contract, self.normalizer)
+        self.env_steps, self.episodes = len(self.online), report.episodes
+        self.trained_s = checkpoint.trained_s
+        while self._next_evaluation and self._next_evaluation <= self.env_steps:
+            self._next_evaluation += self.config.eval_every
+        self.generator.manual_seed(int(np.random.SeedSequence([self.config.seed, self.env_steps]).generate_state(1)[0]))
+
+
+class _WarmUp:
+    """Uniform random actions until the session has enough steps, then the actor, within one episode."""
+
+    def __init__(self, session: Session, seed: int) -> None:
+        self._session = session
+        self._random = RandomPolicy(session.robot.spec, np.random.default_rng(seed))
+        self._actor = session._acting_policy()
+        self.source: Source = self._random.source
+
+    def reset(self) -> None:
+        """Nothing to forget."""
+
+    def __call__(self, observation: Observation) -> Action:
+        """Random before `start_training`, the actor from then on."""
+        chosen = self._random if self._session.env_steps < self._session.config.start_training else self._actor
+        self.source = chosen.source
+        return chosen(observation)
+
+
+def prepare_run_directory(config: SessionConfig, run_dir: Path) -> None:
+    """Make a new run directory with the exact configuration.
+
+    Raises:
+        RunDirectoryError: It exists and is not empty.
+    """
+    from robot_rlpd.errors import RunDirectoryError
+
+    if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
+        raise RunDirectoryError(
+            "exists already", field=str(run_dir), hint=f"go on with --resume {run_dir}, or choose another --run-dir"
+        )
+    (run_dir / "checkpoints").mkdir(parents=True, exist_ok=True)
+    write_config(run_dir / CONFIG_FILE, config)
+
+
+def summary(session: Session, reason: str) -> dict[str, Any]:
+    """What `train --json` prints, see docs/json.md."""
+    return {
+        "run_dir": str(session.run_dir),
+        "ended": reason,
+        "env_steps": session.env_steps,
+        "gradient_steps": session.learner.gradient_steps,
+        "episodes": session.episodes,
+        "trained_s": round(session.trained_s, 3),
+        "utd_ratio": session.learner.gradient_steps / max(1, session.env_steps - session.config.start_training + 1),
+        "prior": dataclasses.asdict(session.prior_report),
+        "evaluation": None if session.evaluation is None else session.evaluation.to_json(),
+        "best_success_rate": session.best_success_rate if session.best_success_rate >= 0 else None,
+    }

@@ -1,0 +1,92 @@
+"""The configuration of a training session, as it is written into the run directory."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from robot_rlpd.errors import ConfigError
+from robot_rlpd.learner.rlpd import RLPDConfig
+from robot_rlpd.task import RewardKind, TaskOptions
+
+LARGE_UPDATE_PARAMETERS = 200_000
+"""Critic parameters from which a second thread pays; below, the cost per operation dominates."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionConfig:
+    """Everything that decides a run, all defaults resolved."""
+
+    task: str
+    """Task name, as after --task."""
+    robot: str = ""
+    """Address or name of the robot; empty runs the task in this process."""
+    prior: tuple[Path, ...] = ()
+    """Prior stores."""
+    preset: str = ""
+    """Preset that `rlpd` was derived from."""
+    rlpd: RLPDConfig = field(default_factory=RLPDConfig)
+    """The learner."""
+    env_steps: int = 100_000
+    """Environment steps in all, >= 1."""
+    start_training: int = 5000
+    """Environment steps of uniform random actions before the first update, >= 1."""
+    seed: int = 0
+    """Decides everything random, >= 0."""
+    reward: RewardKind = "task"
+    """Where the reward comes from."""
+    success_when: str = ""
+    """Condition that decides success, empty for the task's own."""
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Passed to a Gymnasium environment."""
+    max_episode_steps: int | None = None
+    """Time limit in steps instead of the task's own."""
+    normalize: bool = False
+    """Whether observations are normalised by mean and scale of the prior data, frozen."""
+    eval_every: int = 0
+    """Environment steps between evaluations; 0 never evaluates."""
+    eval_episodes: int = 20
+    """Episodes per evaluation, >= 1."""
+    time_limit_min: float | None = None
+    """Minutes of training after which to stop."""
+    checkpoint_every_s: float = 60.0
+    """Longest time between checkpoints, at episode ends [s]."""
+    log_every: int = 100
+    """Environment steps between lines of metrics, >= 1."""
+    device: str = "cpu"
+    """Torch device."""
+    threads: int = 0
+    """Torch threads; 0 chooses by the size of the networks."""
+    compile_update: bool = True
+    """Whether to compile the update where that works."""
+    extra_capacity: int = 2000
+    """Room in the online replay beyond env_steps, for an episode that runs over."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("env_steps", 1), ("start_training", 1), ("seed", 0), ("eval_every", 0), ("log_every", 1)):
+            if getattr(self, name) < least:
+                raise ConfigError(field=name, found=getattr(self, name), allowed=f">= {least}")
+        if self.eval_episodes < 1:
+            raise ConfigError(field="eval_episodes", found=self.eval_episodes, allowed=">= 1")
+        if self.time_limit_min is not None and self.time_limit_min <= 0:
+            raise ConfigError(field="time_limit_min", found=self.time_limit_min, allowed="> 0 minutes")
+
+    def task_options(self) -> TaskOptions:
+        """The options that make the task."""
+        return TaskOptions(
+            success_when=self.success_when,
+            reward=self.reward,
+            env_kwargs=self.env_kwargs,
+            max_episode_steps=self.max_episode_steps,
+        )
+
+
+def num_threads(config: SessionConfig) -> int:
+    """Torch threads for the update: one where the networks are small, else all cores."""
+    if config.threads:
+        return config.threads
+    width = max(config.rlpd.hidden_dims)
+    parameters = config.rlpd.ensemble_size * width * width * (len(config.rlpd.hidden_dims) - 1 or 1)
+    return (os.cpu_count() or 1) if parameters >= LARGE_UPDATE_PARAMETERS else 1

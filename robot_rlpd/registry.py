@@ -1,0 +1,35 @@
+"""Plug-ins by entry point: robots, policies, teleoperation devices, tasks, converters and commands."""
+
+from __future__ import annotations
+
+import functools
+from importlib import metadata
+from typing import Any
+
+from robot_rlpd.errors import UnknownNameError
+
+
+@functools.cache
+def entry_points(group: str) -> dict[str, metadata.EntryPoint]:
+    """All entry points of a group by name, without importing any."""
+    return {point.name: point for point in metadata.entry_points(group=group)}
+
+
+def load_entry_point(group: str, name: str) -> Any:
+    """Import and return what `name` refers to.
+
+    Raises:
+        UnknownNameError: No such name (lists those that exist), or a library it needs is not installed.
+    """
+    points = entry_points(group)
+    kind = group.rpartition(".")[2].rstrip("s")
+    if name not in points:
+        raise UnknownNameError(f"no such {kind}", field=kind, found=name, allowed=", ".join(sorted(points)) or "none")
+    try:
+        return points[name].load()
+    except ModuleNotFoundError as error:
+        raise UnknownNameError(
+            f"{kind} '{name}' needs the module '{error.name}', which is not installed",
+            field=kind,
+            hint="install the extra it belongs to: pip install 'robot-rlpd[all]'",
+        ) from error

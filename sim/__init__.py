@@ -1,0 +1,1 @@
+"""MuJoCo tasks and the simulated robot."""

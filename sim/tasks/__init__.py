@@ -1,0 +1,1 @@
+"""Tasks of the simulated arm, one file each."""

@@ -1,0 +1,97 @@
+"""Grasp a cube from the table and hold it at a target in the air."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from robot_rlpd.task import TaskOptions, TaskSetup
+from sim.arm import CUBE_SIZE_M, MAX_OPENING_M, Start, arm_spec
+from sim.expert import ScriptedExpert
+from sim.goal_task import GoalTask, check_options
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from robot_rlpd.robot import Observation, Policy, Robot
+
+MAX_EPISODE_STEPS = 60
+TOLERANCE_M = 0.03
+"""Largest distance from the cube's centre to the target."""
+HELD_WITHIN_M = 0.025
+"""A held cube has its centre at most this far from the TCP ..."""
+HELD_OPENING_M = (0.03, 0.058)
+"""... and keeps the gripper this far open; so a cube that was thrown or flicked does not count."""
+HOVER_M = 0.06
+FIELDS = (
+    "joint_positions",
+    "tcp_position",
+    "tcp_velocity",
+    "gripper_opening",
+    "cube_position",
+    "cube_orientation",
+    "target_position",
+    "cube_from_tcp",
+    "target_from_cube",
+)
+SPEC = arm_spec("sim_arm_pick_place", FIELDS)
+
+
+def is_held(observation: Observation) -> bool:
+    """Whether the cube is between the fingers."""
+    low, high = HELD_OPENING_M
+    near = float(np.linalg.norm(observation["cube_from_tcp"])) < HELD_WITHIN_M
+    return near and low < float(observation["gripper_opening"][0]) < high
+
+
+def is_solved(observation: Observation) -> bool:
+    """Whether the cube is held at the target."""
+    return is_held(observation) and float(np.linalg.norm(observation["target_from_cube"])) < TOLERANCE_M
+
+
+def draw_start(rng: np.random.Generator) -> Start:
+    """A cube on the table, a target above it all, a gripper somewhere over the table."""
+    return Start(
+        tcp_position=(rng.uniform(0.34, 0.44), rng.uniform(-0.06, 0.06), rng.uniform(0.16, 0.22)),
+        cube_position=(rng.uniform(0.30, 0.50), rng.uniform(-0.125, 0.125), CUBE_SIZE_M / 2.0),
+        cube_yaw=rng.uniform(-0.4, 0.4),
+        target_position=(rng.uniform(0.32, 0.48), rng.uniform(-0.14, 0.14), rng.uniform(0.10, 0.22)),
+    )
+
+
+def plan(observation: Observation, error: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+    """Over the cube, down, close, to the target; what comes next shows in the observation."""
+    if is_held(observation):
+        return observation["target_from_cube"] + 0.5 * error, 0.0
+    there = observation["cube_from_tcp"] + error * (1.0, 1.0, 0.5)
+    aside, above = float(np.linalg.norm(there[:2])), -float(there[2])
+    if aside < 0.012 and above < 0.012:
+        missed = float(observation["gripper_opening"][0]) < HELD_OPENING_M[0]
+        return there, MAX_OPENING_M if missed else 0.0
+    if aside < 0.015 + 0.3 * max(above, 0.0):
+        return there, MAX_OPENING_M
+    rise = there[2] + HOVER_M
+    clear = above > 0.6 * HOVER_M
+    return np.array([*(there[:2] if clear else (0.0, 0.0)), rise]), MAX_OPENING_M
+
+
+def make_expert(noise: float, seed: int) -> Policy:
+    """The scripted expert."""
+    return ScriptedExpert(plan, gain=0.8, noise=noise, seed=seed)
+
+
+def setup(argument: str, options: TaskOptions) -> TaskSetup:
+    """The entry point `pick_place`."""
+    check_options("pick_place", argument, options)
+    steps = options.max_episode_steps or MAX_EPISODE_STEPS
+    needs = ("gripper_opening", "cube_from_tcp", "target_from_cube")
+
+    def make_robot() -> Robot:
+        from sim.robot import SimRobot
+
+        live = GoalTask("pick_place", fields=needs, is_solved=is_solved, max_episode_steps=steps)
+        return SimRobot(SPEC, scene="arm_and_cube.xml", task=live, draw_start=draw_start)
+
+    task = GoalTask("pick_place", fields=needs, is_solved=is_solved, max_episode_steps=steps, reward=options.reward)
+    return TaskSetup(task=task, spec=SPEC, make_robot=make_robot, make_expert=make_expert)

@@ -1,0 +1,112 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from robot_rlpd.clock import ManualClock, Rate
+from robot_rlpd.errors import RobotError, SpecError
+from robot_rlpd.pacing import PacedRobot
+from robot_rlpd.robot import Action, Robot
+from robot_rlpd.safety import SafeRobot
+from robot_rlpd.specs import ActionComponent, ActionSpec, RobotSpec
+from robot_rlpd.testing import FakeRobot, RobotConformance, fake_spec
+
+
+class TestFakeRobot(RobotConformance):
+    def make_robot(self) -> Robot:
+        return FakeRobot()
+
+
+class TestSafeRobot(RobotConformance):
+    def make_robot(self) -> Robot:
+        return SafeRobot(FakeRobot())
+
+
+class TestPacedRobot(RobotConformance):
+    def make_robot(self) -> Robot:
+        return PacedRobot(FakeRobot(), ManualClock())
+
+
+@given(st.lists(arrays(np.float32, 2, elements=st.floats(width=32)), max_size=8))
+def test_no_sequence_of_actions_is_executed_outside_the_bounds(actions: list[Action]) -> None:
+    fake = FakeRobot()
+    robot = SafeRobot(fake)
+    robot.reset(seed=0)
+    for action in actions:
+        try:
+            robot.step(action)
+        except (SpecError, RobotError):
+            robot.reset(seed=0)
+    for executed in fake.executed:
+        assert (np.abs(executed) <= 0.5).all()
+
+
+def test_a_nan_stops_the_robot_until_the_next_reset() -> None:
+    fake = FakeRobot()
+    robot = SafeRobot(fake)
+    robot.reset(seed=0)
+    with pytest.raises(SpecError, match=r"action\[x\]"):
+        robot.step(np.array([np.nan, 0.0], np.float32))
+    assert len(fake.stops) == 1
+    with pytest.raises(RobotError, match="reset it first"):
+        robot.step(np.zeros(2, np.float32))
+    robot.reset(seed=0)
+    robot.step(np.zeros(2, np.float32))
+    assert robot.counts.refused_actions == 1
+
+
+def test_clipping_is_reported_and_counted() -> None:
+    robot = SafeRobot(FakeRobot())
+    robot.reset(seed=0)
+    result = robot.step(np.array([9.0, 0.25], np.float32))
+    assert result.executed_action is not None
+    assert result.executed_action.tolist() == [0.5, 0.25]
+    assert (robot.counts.steps, robot.counts.clipped_steps) == (1, 1)
+
+
+def test_binary_components_snap_to_a_bound() -> None:
+    spec = RobotSpec(
+        name="gripper",
+        observation=fake_spec().observation,
+        action=ActionSpec(components=(ActionComponent(name="x"), ActionComponent(name="grip", kind="binary"))),
+        control_rate_hz=10.0,
+    )
+    limited = SafeRobot(FakeRobot(spec)).limit(np.array([0.3, 0.1], np.float32))
+    assert limited.tolist() == pytest.approx([0.3, 1.0])
+
+
+def test_a_paced_step_ends_at_an_absolute_deadline() -> None:
+    clock = ManualClock()
+    robot = PacedRobot(FakeRobot(), clock)
+    robot.reset(seed=0)
+    clock.advance(0.03)
+    robot.step(np.zeros(2, np.float32))
+    assert clock.now_s() == pytest.approx(0.1)
+    robot.step(np.zeros(2, np.float32))
+    assert clock.now_s() == pytest.approx(0.2)
+
+
+def test_after_a_hold_the_next_action_lasts_a_whole_period() -> None:
+    clock = ManualClock()
+    robot = PacedRobot(FakeRobot(), clock)
+    robot.reset(seed=0)
+    robot.step(np.zeros(2, np.float32))
+    clock.advance(0.73)
+    robot.step(np.zeros(2, np.float32))
+    assert clock.now_s() == pytest.approx(0.93)
+
+
+def test_lateness_is_counted_and_does_not_add_up() -> None:
+    clock = ManualClock()
+    rate = Rate(10.0, clock)
+    rate.start()
+    clock.advance(0.15)
+    assert rate.wait() == pytest.approx(0.05)
+    assert rate.wait() == pytest.approx(0.0)
+    assert clock.now_s() == pytest.approx(0.2)
+    clock.advance(0.55)
+    rate.wait()
+    assert rate.late_ticks == 2
+    rate.wait()
+    assert clock.now_s() == pytest.approx(0.85)

@@ -243,7 +243,8 @@ class ImportConfig:
     """Print one JSON object."""
 
     def __post_init__(self) -> None:
-        _at_least("max_episode_steps", self.max_episode_steps, 1)
+        if self.control_rate_hz is not None and not self.control_rate_hz > 0:
+            raise ConfigError(field="control_rate_hz", found=self.control_rate_hz, allowed="above 0 Hz")
         if self.source.upper() not in Source.__members__:
             allowed = ", ".join(name.lower() for name in Source.__members__)
             raise ConfigError(field="source", found=self.source, allowed=allowed)

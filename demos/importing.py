@@ -7,7 +7,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 from robot_rlpd.episode_store import EpisodeStore
-from robot_rlpd.errors import StoreError
+from robot_rlpd.errors import DataError, StoreError
 from robot_rlpd.store_layout import check_spec
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ def import_episodes(
         MismatchError: `out` holds data of another robot.
         DataError: The file is damaged; nothing was written then.
     """
+    if conversion.num_steps == 0:
+        raise DataError("holds no steps", field=str(conversion.path))
     if out.exists() and not append:
         raise StoreError("exists already", field=str(out), hint="choose another name, or add to it with --append")
     if out.exists():
@@ -57,5 +59,10 @@ def import_episodes(
             return added
         with EpisodeStore.open(out, "a") as existing, EpisodeStore.open(temporary) as imported:
             return existing.extend(imported)
+    except StoreError as error:
+        where = error.field.replace(str(temporary), str(out))
+        raise StoreError(
+            error.message, field=where, found=error.found, allowed=error.allowed, hint=error.hint
+        ) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

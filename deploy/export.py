@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from importlib import metadata as packages
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from deploy.runtime.metadata import PolicyMetadata
+from robot_rlpd.config import replacing
 from robot_rlpd.errors import DataError, SpecError
 
 if TYPE_CHECKING:
@@ -96,13 +96,9 @@ def build_policy_model(
 
 
 def write_model(model: onnx.ModelProto, out: Path) -> None:
-    """Write by a temporary file and a rename."""
-    temporary = out.with_name(out.name + ".tmp")
-    with temporary.open("wb") as file:
+    """Write all of it, or leave what is there."""
+    with replacing(out) as file:
         file.write(model.SerializeToString(deterministic=True))
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(out)
 
 
 class _Graph:

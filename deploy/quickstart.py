@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robot_rlpd.errors import RobotRlpdError, RunDirectoryError
+from robot_rlpd.errors import ConfigError, RobotRlpdError, RunDirectoryError
 
 TASK = "pick_place"
 STEPS = ("record", "train", "export", "verify", "deploy", "report")
@@ -27,7 +27,7 @@ class QuickstartCommand:
     """Directory for everything it makes (default: runs/quickstart-<date>-<time>)."""
     demonstrations: int = 20
     """Scripted demonstrations to record."""
-    env_steps: int = 24_000
+    env_steps: int = 20_000
     """Environment steps of training."""
     episodes: int = 50
     """Episodes in which the deployed policy is evaluated."""
@@ -35,6 +35,11 @@ class QuickstartCommand:
     """Decides everything random."""
     json: bool = False
     """Print one JSON object on standard output."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("demonstrations", 1), ("env_steps", 1), ("episodes", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(field=name, found=getattr(self, name), allowed=f"at least {least}")
 
 
 class StepFailedError(RobotRlpdError):
@@ -101,7 +106,8 @@ class _Loop:
             self._do(
                 f"deploy the file on the served robot, {command.episodes} episodes, without torch",
                 *("run", str(policy), "--robot", address, "--episodes", str(command.episodes)),
-                *("--record", str(self._run_dir / "deployed.zarr")),
+                # Other resets than those on which the best checkpoint was chosen.
+                *("--seed", str(command.seed + 1), "--record", str(self._run_dir / "deployed.zarr")),
                 name="deploy",
             )
         self._do(
@@ -178,13 +184,14 @@ def served_robot(task: str, *, log: Path, pace: str = "fast") -> Iterator[str]:
         process = subprocess.Popen(
             [*_program(), *arguments], stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True
         )
+    assert process.stdout is not None
     try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        if not line:
+        told = json.loads(process.stdout.readline() or "{}")
+        if "address" not in told:
             raise StepFailedError(f"the robot could not be served, see {log}", field="robot-rlpd serve")
-        yield str(json.loads(line)["address"])
+        yield str(told["address"])
     finally:
+        process.stdout.close()
         process.send_signal(signal.SIGTERM)
         try:
             process.wait(timeout=10.0)

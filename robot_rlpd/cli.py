@@ -7,9 +7,11 @@ A command is a function `command(config) -> int` whose single parameter is a dat
 from __future__ import annotations
 
 import ast
+import contextlib
 import errno
 import importlib.util
 import inspect
+import io
 import json
 import logging
 import os
@@ -39,7 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 0 if arguments else USAGE
     name = _command_name(arguments)
     if name not in entry_points(GROUP):
-        typed = " ".join(arguments[:2] if _is_group(arguments[0]) else arguments[:1])
+        second = arguments[1:2] if _is_group(arguments[0]) else []
+        typed = " ".join([arguments[0], *(word for word in second if not word.startswith("-"))])
         known = ", ".join(_spoken(n) for n in sorted(entry_points(GROUP)))
         return _fail(UnknownNameError("no such command", found=typed, allowed=known), as_json, USAGE)
     rest = arguments[name.count(".") + 1 :]
@@ -56,7 +59,10 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(error, as_json, FAILED)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return _fail(RobotRlpdError("the disk is full", hint="free some space and try again"), as_json, FAILED)
+            full = RobotRlpdError(
+                "the disk is full", field=str(error.filename or ""), hint="free some space and try again"
+            )
+            return _fail(full, as_json, FAILED)
         if error.filename is None and error.errno is None:
             raise
         return _fail(RobotRlpdError(error.strerror or str(error), field=str(error.filename or "")), as_json, FAILED)
@@ -99,18 +105,33 @@ def _parse(command: Any, name: str, arguments: list[str], as_json: bool) -> Any:
 
     parameter = next(iter(inspect.signature(command).parameters.values()))
     kind = typing.get_type_hints(command)[parameter.name]
+    told = io.StringIO()
     try:
-        return tyro.cli(
-            kind,
-            prog=f"robot-rlpd {_spoken(name)}",
-            description=inspect.getdoc(command),
-            args=arguments,
-            config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
-        )
+        with contextlib.redirect_stderr(told) if as_json else contextlib.nullcontext():
+            return tyro.cli(
+                kind,
+                prog=f"robot-rlpd {_spoken(name)}",
+                description=inspect.getdoc(command),
+                args=arguments,
+                config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
+            )
     except SystemExit as stop:
         if stop.code not in (0, None) and as_json:
-            _print_json({"error": {"type": "usage", "message": f"wrong usage: robot-rlpd {_spoken(name)} --help"}})
+            message = f"{_essence(told.getvalue())}; see robot-rlpd {_spoken(name)} --help"
+            _print_json({"error": {"type": "usage", "message": message}})
         raise
+    finally:
+        sys.stderr.write(told.getvalue())
+
+
+def _essence(box: str) -> str:
+    """What a boxed usage error says, in one line, without the help texts that go with it."""
+    lines = [line.strip("\u2500\u2502\u256d\u256e\u2570\u256f ") for line in box.splitlines()[1:]]
+    parts = " ".join(line or "\n" for line in lines).split("\n")
+    told = [
+        part.strip() for part in parts if part.strip() and not part.strip().startswith(("For full", "Argument help"))
+    ]
+    return "; ".join(told) or "wrong usage"
 
 
 def _fail(error: RobotRlpdError, as_json: bool, status: int) -> int:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
-import msgspec
-
-from robot_rlpd.errors import ConfigError, RunDirectoryError
+from robot_rlpd.errors import ConfigError, RunDirectoryError, SpecError
 from robot_rlpd.specs import from_builtins, to_builtins
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 T = TypeVar("T")
@@ -30,22 +30,41 @@ def read_config(path: Path, kind: type[T]) -> T:
         ConfigError: The file is not such a configuration.
     """
     try:
-        data = json.loads(path.read_text())
-        return from_builtins(data, kind)
+        return from_builtins(json.loads(path.read_text()), kind)
     except FileNotFoundError:
         raise RunDirectoryError("no such file", field=str(path)) from None
-    except (json.JSONDecodeError, msgspec.ValidationError) as error:
-        raise ConfigError(f"not a {kind.__name__}: {error}", field=str(path)) from None
+    except SpecError as error:
+        raise ConfigError(str(error), field=str(path)) from None
+    except ValueError as error:
+        raise ConfigError(f"not JSON: {error}", field=str(path)) from None
 
 
 def write_text(path: Path, text: str) -> None:
     """Replace a text file atomically."""
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that takes the place of `path` once the disk holds all of it; after an error nothing is changed.
+
+    Raises:
+        OSError: It cannot be written; names `path`.
+    """
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename, error.filename2 = str(path), None
+        raise
 
 
 def parse_json_object(text: str, *, field: str) -> dict[str, Any]:

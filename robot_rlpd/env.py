@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
+import logging
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +20,7 @@ from robot_rlpd.robot import Action, ClosingRobot, Observation, Robot, StepResul
 from robot_rlpd.specs import ActionComponent, ActionSpec, ArraySpec, RobotSpec
 from robot_rlpd.task import Outcome, Signals, Task, TaskOptions, TaskSetup
 
+_log = logging.getLogger(__name__)
 DEFAULT_RATE_HZ = 30.0
 DEFAULT_EPISODE_STEPS = 1000
 SIGNALS = (
@@ -39,7 +43,6 @@ class GymnasiumRobot(ClosingRobot):
         self._env = env
         self.spec = spec_of(env, name)
         self._time_s = 0.0
-        self._stopped = False
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> StepResult:
         """Reset the environment."""
@@ -89,13 +92,16 @@ class GymnasiumTask:
         self._condition = Condition(options.success_when) if options.success_when else None
 
     def check_fields(self, spec: RobotSpec) -> None:
-        """Refuse a condition on fields that the robot does not have.
+        """Refuse a condition on fields or entries that the robot does not have.
 
         Raises:
-            ConfigError: Lists the fields.
+            ConfigError: Lists the fields, or names the index.
         """
         if self._condition is not None:
             self._condition.check_names([s.name for s in (*spec.observation, *spec.signals)] + ["action"])
+            step = {s.name: np.zeros(s.shape, s.dtype) for s in (*spec.observation, *spec.signals)}
+            with np.errstate(all="ignore"):
+                self._condition({**step, "action": np.zeros(spec.action.size, np.float32)})
 
     def evaluate(
         self, observation: Observation, executed_action: Action, signals: Signals, next_observation: Observation
@@ -106,6 +112,8 @@ class GymnasiumTask:
             success = bool(signals.get("success", False))
         else:
             success = self._condition({**signals, **next_observation, "action": executed_action})
+        if self._reward != "sparse" and "reward" not in signals:
+            raise DataError("the robot signals no reward", field="signals.reward", hint="use --reward sparse")
         reward = float(success) - 1.0 if self._reward == "sparse" else float(signals["reward"])
         return Outcome(
             reward=reward,
@@ -149,7 +157,12 @@ def setup(argument: str, options: TaskOptions) -> TaskSetup:
 
 def make_robot(argument: str, options: TaskOptions) -> Robot:
     """The environment as a robot, for `serve --robot gymnasium:<id>`."""
-    return GymnasiumRobot(make_environment(argument, options), argument)
+    environment = make_environment(argument, options)
+    try:
+        return GymnasiumRobot(environment, argument)
+    except SpecError:
+        environment.close()
+        raise
 
 
 def make_environment(argument: str, options: TaskOptions) -> gymnasium.Env[Any, Any]:
@@ -157,25 +170,32 @@ def make_environment(argument: str, options: TaskOptions) -> gymnasium.Env[Any, 
 
     Raises:
         UnknownNameError: No such environment, or its module is not installed.
-        ConfigError: It does not take `env_kwargs`.
+        ConfigError: It cannot be made with `env_kwargs`.
     """
     module, _, env_id = argument.rpartition(":")
     if not env_id:
         raise ConfigError(field="task", found="gymnasium:", allowed="gymnasium:<id>, gymnasium:<module>:<id>")
+    told = io.StringIO()  # what libraries print while they are imported, and their warnings
     try:
-        if module:
-            package = importlib.import_module(module)
-            if hasattr(gymnasium, "register_envs"):
-                gymnasium.register_envs(package)
-        return gymnasium.make(env_id, max_episode_steps=-1, disable_env_checker=True, **options.env_kwargs)
+        with contextlib.redirect_stderr(told):
+            if module:
+                package = importlib.import_module(module)
+                if hasattr(gymnasium, "register_envs"):
+                    gymnasium.register_envs(package)
+            return gymnasium.make(env_id, max_episode_steps=-1, disable_env_checker=True, **options.env_kwargs)
     except ModuleNotFoundError as error:
         raise UnknownNameError(f"module '{error.name}' is not installed", field="task", found=argument) from None
     except gymnasium.error.Error as error:
         raise UnknownNameError(
             str(error), field="task", hint="is the module that registers it named, as in gymnasium:<module>:<id>?"
         ) from None
-    except TypeError as error:
+    except Exception as error:  # an environment raises what it likes at arguments that it does not
+        if not options.env_kwargs:
+            raise
         raise ConfigError(str(error), field="env_kwargs", found=str(options.env_kwargs)) from None
+    finally:
+        if told.getvalue():
+            _log.debug("%s: %s", argument, told.getvalue())
 
 
 def registered_limit(env: gymnasium.Env[Any, Any]) -> int:
@@ -286,7 +306,7 @@ class RobotEnv(gymnasium.Env[Any, Any]):
         super().reset(seed=seed)
         result = self._robot.reset(seed=seed, options=options)
         self._steps, self._last = 0, result.observation
-        return self._shown(result.observation), {"robot_time_s": result.robot_time_s}
+        return self._shown(result.observation), {}
 
     def step(self, action: Action) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Step the robot for one control period."""
@@ -295,7 +315,7 @@ class RobotEnv(gymnasium.Env[Any, Any]):
         outcome = self._task.evaluate(self._last, executed, result.signals, result.observation)
         self._steps, self._last = self._steps + 1, result.observation
         truncated = outcome.truncated or bool(result.fault) or self._steps >= self._task.max_episode_steps
-        info = {"success": outcome.success, "executed_action": executed, "robot_time_s": result.robot_time_s}
+        info = {"success": outcome.success, "executed_action": executed}
         return self._shown(result.observation), outcome.reward, outcome.terminated, truncated, info
 
     def close(self) -> None:
@@ -313,7 +333,9 @@ def _box(spec: ArraySpec) -> spaces.Box:
     elif spec.dtype == "bool":
         limits = 0, 1
     else:
-        limits = np.iinfo(dtype).min, np.iinfo(dtype).max
+        limits = float(np.iinfo(dtype).min), float(np.iinfo(dtype).max)
+        if dtype.itemsize == 8:  # 2**63 - 1 is no float64
+            limits = limits[0], float(np.nextafter(limits[1], 0.0))
     low = np.clip(np.broadcast_to(np.reshape(spec.low, (-1,)), (spec.size,)), *limits).reshape(spec.shape)
     high = np.clip(np.broadcast_to(np.reshape(spec.high, (-1,)), (spec.size,)), *limits).reshape(spec.shape)
     return spaces.Box(low.astype(dtype), high.astype(dtype), dtype=dtype.type)

@@ -76,14 +76,20 @@ class _Arrays:
         self._path = path
         self._writable = writable
         self._store: zarr.storage.LocalStore | zarr.storage.FsspecStore
-        if "://" in path:
-            self._store = zarr.storage.FsspecStore.from_url(path, read_only=True)
-        else:
-            self._store = (_SyncedStore if writable else zarr.storage.LocalStore)(Path(path), read_only=not writable)
         self.attributes: dict[str, Any] = {}
         self.lengths: dict[str, int] = {}
         self._arrays: dict[str, zarr.Array[Any]] = {}
-        self.load()
+        if "://" not in path:
+            self._store = (_SyncedStore if writable else zarr.storage.LocalStore)(Path(path), read_only=not writable)
+            self.load()
+            return
+        try:
+            self._store = zarr.storage.FsspecStore.from_url(path, read_only=True)
+            self.load()
+        except StoreError:
+            raise
+        except Exception as error:  # every file system behind a URL has errors of its own
+            raise StoreError(f"cannot be read: {error}", field=path) from None
 
     def load(self) -> None:
         """Read the committed state."""

@@ -25,7 +25,7 @@ class RobotRlpdError(Exception):
     Args:
         message: What went wrong; may be empty when `field` says it.
         field: Name of the offending field, option or file.
-        found: The value that was found (shown with `repr` unless it is a string).
+        found: The value that was found (shown with `repr` unless it is a string with something in it).
         allowed: What would have been valid.
         hint: What to do next.
     """
@@ -45,7 +45,8 @@ class RobotRlpdError(Exception):
         if self.message:
             parts.append(self.message)
         if self.found is not None:
-            parts.append(f"found {self.found if isinstance(self.found, str) else repr(self.found)}")
+            found = self.found if isinstance(self.found, str) and self.found else repr(self.found)
+            parts.append(f"found {found}")
         if self.allowed:
             parts.append(f"allowed: {self.allowed}")
         if self.hint:

@@ -55,10 +55,10 @@ class Condition:
             raise self._error(f"{len(text)} characters")
         try:
             self._tree = ast.parse(text.strip(), mode="eval").body
+            self._check(self._tree)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             raise self._error(text) from None
         self.names = sorted({n.id for n in ast.walk(self._tree) if isinstance(n, ast.Name)} - set(_FUNCTIONS))
-        self._check(self._tree)
 
     def check_names(self, known: Mapping[str, Any] | list[str]) -> None:
         """Refuse names that a step does not have.
@@ -81,7 +81,7 @@ class Condition:
             if np.size(value) != 1:
                 raise self._error(f"a result of shape {np.shape(value)}")
             return bool(value)
-        except (IndexError, KeyError, TypeError, ValueError) as error:
+        except (ArithmeticError, IndexError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise self._error(f"{self.text} ({error})") from None
 
     def _error(self, found: str) -> ConfigError:

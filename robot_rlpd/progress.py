@@ -13,7 +13,8 @@ class ProgressLine:
     Args:
         total: What counts as complete.
         stream: Standard error by default.
-        interval_s: Least time between two lines on a terminal; elsewhere lines come twenty times less often.
+        interval_s: Least time between two lines on a terminal; elsewhere lines come twenty times less often, and
+            the first only after such a time: what is done by then needs none.
     """
 
     def __init__(self, total: int, *, stream: TextIO | None = None, interval_s: float = 0.5) -> None:
@@ -23,7 +24,7 @@ class ProgressLine:
         self._interval_s = interval_s if self._is_terminal else 20 * interval_s
         self._started_s = time.monotonic()
         self._first: int | None = None
-        self._shown_s = -float("inf")
+        self._shown_s = -float("inf") if self._is_terminal else time.monotonic()
         self._width = 0
 
     def update(self, done: int, text: str, *, force: bool = False) -> None:

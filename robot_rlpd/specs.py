@@ -291,6 +291,9 @@ def check_contract(wanted: PolicyContract, spec: RobotSpec, *, who: str) -> None
     Raises:
         MismatchError: Naming the first differing field, what was found and what is needed.
     """
+    names = [s.name for s in spec.observation]
+    for missing in (f.name for f in wanted.observation if f.name not in names):
+        raise MismatchError(f"{who} has no such field", field=f"observation.{missing}", allowed=", ".join(names))
     offered = spec.contract([f.name for f in wanted.observation])
     if offered.fingerprint == wanted.fingerprint:
         return

@@ -205,6 +205,9 @@ def recover(store: Store) -> list[Episode]:
 
     They end as interrupted at the last whole frame, with unknown success, unless the end was written too. A file
     that the store refuses is renamed to `*.refused` with a warning.
+
+    Raises:
+        StoreError: The store cannot be written; the files stay for the next time.
     """
     recovered = []
     for path in sorted(store.spool_directory.glob("*.spool")):
@@ -213,6 +216,8 @@ def recover(store: Store) -> list[Episode]:
             if episode is not None and len(episode) > 0 and store.append(episode):
                 _log.warning("recovered an interrupted episode of %s steps: %s", len(episode), episode.info.uuid)
                 recovered.append(episode)
+        except StoreError:  # nothing is wrong with the episode: the disk may be full
+            raise
         except RobotRlpdError as error:
             refused = path.rename(path.with_suffix(".refused"))
             _log.warning("an interrupted episode cannot be recovered, it stays in %s: %s", refused, error)

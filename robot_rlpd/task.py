@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 
 from numpy.typing import NDArray
 
-from robot_rlpd.errors import DataError, UnknownNameError
+from robot_rlpd.errors import ConfigError, DataError, UnknownNameError
 from robot_rlpd.registry import entry_points, load_entry_point
 from robot_rlpd.robot import Action, Observation, Policy, Robot
 from robot_rlpd.specs import RobotSpec
@@ -79,6 +79,10 @@ class TaskOptions:
     reward: RewardKind = "task"
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     max_episode_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_episode_steps is not None and self.max_episode_steps < 1:
+            raise ConfigError(field="max_episode_steps", found=self.max_episode_steps, allowed="at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,6 +39,11 @@ def joint_positions(tcp_position: ArrayLike) -> NDArray[np.float64]:
     return np.array([yaw, shoulder, elbow, math.pi - shoulder - elbow, yaw])
 
 
+def upright(yaw: float) -> tuple[float, float, float, float]:
+    """The unit quaternion (w, x, y, z) of a turn by `yaw` [rad] about the vertical."""
+    return math.cos(yaw / 2.0), 0.0, 0.0, math.sin(yaw / 2.0)
+
+
 def tcp_position(joints: ArrayLike) -> NDArray[np.float64]:
     """Position of the TCP in the base frame [m], `(3,)`, for any joints `(5,)` [rad]."""
     yaw, shoulder, elbow, wrist, _ = (float(v) for v in np.asarray(joints))

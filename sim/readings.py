@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import mujoco
@@ -41,15 +42,21 @@ def read(model: mujoco.MjModel, data: mujoco.MjData, fields: Sequence[ArraySpec]
         "target_from_tcp": target - tcp,
     }
     if has_cube(model):
-        cube, orientation = data.qpos[CUBE_POSITION], data.qpos[CUBE_ORIENTATION]
-        orientation = orientation / np.linalg.norm(orientation)
+        cube = data.qpos[CUBE_POSITION]
         values |= {
             "cube_position": cube,
-            "cube_orientation": orientation if orientation[0] >= 0.0 else -orientation,
+            "cube_yaw": [_cube_yaw(data.body("cube").xmat.reshape(3, 3))],
             "cube_from_tcp": cube - tcp,
             "target_from_cube": target - cube,
         }
     return {field.name: np.array(values[field.name], np.float32) for field in fields}
+
+
+def _cube_yaw(axes: NDArray[np.float64]) -> float:
+    """Yaw of the edge that lies flattest, within an eighth of a turn; `axes` are the cube's edges in columns."""
+    x, y, _ = axes[:, np.argmin(np.abs(axes[2]))]
+    quarter = math.pi / 2.0
+    return (math.atan2(y, x) + quarter / 2.0) % quarter - quarter / 2.0
 
 
 def _tcp_velocity(model: mujoco.MjModel, data: mujoco.MjData) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ import numpy as np
 from robot_rlpd.errors import ConfigError, DataError
 from robot_rlpd.robot import ClosingRobot, Observation, StepResult
 from sim.arm import ACTION, MAX_OPENING_M, WORKSPACE_HIGH_M, WORKSPACE_LOW_M, Start
-from sim.kinematics import joint_positions
+from sim.kinematics import joint_positions, upright
 from sim.readings import ARM, CUBE_ORIENTATION, CUBE_POSITION, FINGERS, has_cube, read
 
 if TYPE_CHECKING:
@@ -97,6 +97,8 @@ class SimRobot(ClosingRobot):
     def set_state_from_observation(self, observation: Observation) -> None:
         """Put the model into the state that an observation of this robot describes, at rest; for pictures.
 
+        The cube is shown upright: observations do not tell its tilt.
+
         Raises:
             DataError: A field that is needed is missing.
         """
@@ -105,7 +107,7 @@ class SimRobot(ClosingRobot):
             self.data.qpos[FINGERS] = observation["gripper_opening"][0] / 2.0
             if has_cube(self.model):
                 self.data.qpos[CUBE_POSITION] = observation["cube_position"]
-                self.data.qpos[CUBE_ORIENTATION] = observation["cube_orientation"]
+                self.data.qpos[CUBE_ORIENTATION] = upright(float(observation["cube_yaw"][0]))
             self.model.site_pos[self._target] = observation["target_position"]
         except KeyError as error:
             raise DataError("needed to show the scene", field=f"observation.{error.args[0]}", found="nothing") from None
@@ -122,9 +124,8 @@ class SimRobot(ClosingRobot):
         self.data.ctrl[:] = self.data.qpos[: self.model.nu]
         self.model.site_pos[self._target] = start.target_position
         if start.cube_position is not None:
-            half = start.cube_yaw / 2.0
             self.data.qpos[CUBE_POSITION] = start.cube_position
-            self.data.qpos[CUBE_ORIENTATION] = (np.cos(half), 0.0, 0.0, np.sin(half))
+            self.data.qpos[CUBE_ORIENTATION] = upright(start.cube_yaw)
         mujoco.mj_forward(self.model, self.data)
 
     def _move(self, goal: NDArray[np.float64]) -> None:

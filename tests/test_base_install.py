@@ -8,11 +8,27 @@ import venv
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from deploy.export import build_policy_model, write_model
+from deploy.runtime.metadata import PolicyMetadata
+from robot_rlpd.testing import fake_spec
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "tests" / "base_install" / "use_runtime.py"
 SIZE_LIMIT_MB = 250
+
+DIFFERENCE = np.array([[-1.0, 0.0], [0.0, -1.0], [1.0, 0.0], [0.0, 1.0]], np.float32)
+"""Of (position, target): target - position."""
+WALKS_TO_THE_TARGET = {
+    # tanh(2 d) / 2 is about d: the fake robot moves by exactly its action, at most 0.5.
+    "dense0/kernel": np.concatenate([DIFFERENCE, -DIFFERENCE], axis=1),
+    "dense0/bias": np.zeros(4, np.float32),
+    "mean/kernel": 2.0 * np.concatenate([np.eye(2), -np.eye(2)]).astype(np.float32),
+    "mean/bias": np.zeros(2, np.float32),
+}
+METADATA = PolicyMetadata(contract=fake_spec().contract(), task="fake", max_episode_steps=20)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -73,5 +89,6 @@ def test_the_command_line_starts(environment: Path) -> None:
     assert "usage" in run(environment / "bin" / "robot-rlpd", "--help", cwd=environment).lower()
 
 
-def test_the_runtime_works_by_itself(environment: Path, tmp_path: Path) -> None:
+def test_a_policy_file_drives_a_served_robot_and_is_recorded(environment: Path, tmp_path: Path) -> None:
+    write_model(build_policy_model(WALKS_TO_THE_TARGET, METADATA, normalizer=None), tmp_path / "policy.onnx")
     run(environment / "bin" / "python", SCRIPT, tmp_path, cwd=tmp_path)

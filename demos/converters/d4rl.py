@@ -89,7 +89,8 @@ def _default(file: h5py.File, spec: ArraySpec, *, alone: bool) -> FieldSource | 
 def _check(file: h5py.File, spec: RobotSpec, sources: dict[str, FieldSource]) -> None:
     actions = hdf5.dataset(file, "actions")
     if actions.shape[1:] != (spec.action.size,):
-        raise DataError(field="actions", found=f"shape {actions.shape[1:]} per step", allowed=f"({spec.action.size},)")
+        found = f"shape {actions.shape[1:]} per step"
+        raise DataError(field=hdf5.where(file, "actions"), found=found, allowed=f"({spec.action.size},)")
     if "terminals" not in file and "timeouts" not in file:
         hdf5.dataset(file, "terminals")
     checked = {name: hdf5.dataset(file, source.dataset) for name, source in sources.items()}
@@ -99,7 +100,11 @@ def _check(file: h5py.File, spec: RobotSpec, sources: dict[str, FieldSource]) ->
     flags = {name: hdf5.dataset(file, name) for name in ("terminals", "timeouts") if name in file}
     for name, data in {**checked, **flags}.items():
         if len(data) != len(actions):
-            raise DataError(field=name, found=f"{len(data)} rows", allowed=f"{len(actions)} as in actions")
+            allowed = f"{len(actions)} as in actions"
+            raise DataError(field=hdf5.where(file, name), found=f"{len(data)} rows", allowed=allowed)
+    for name, data in flags.items():
+        if data.size != len(data):
+            raise DataError(field=hdf5.where(file, name), found=f"shape {data.shape}", allowed="one flag per step")
 
 
 def _episodes(file: h5py.File, spec: RobotSpec, sources: dict[str, FieldSource]) -> Iterator[RawEpisode]:

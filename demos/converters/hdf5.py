@@ -32,21 +32,23 @@ def open_file(path: Path) -> Iterator[h5py.File]:
         what = "the file is truncated" if "truncated" in str(error) else "not a readable HDF5 file"
         raise DataError(f"{what} ({error})", field=str(path)) from None
     with file:
-        yield file
+        try:
+            yield file
+        except (OSError, RuntimeError, KeyError) as error:  # what h5py raises wherever a damaged structure is touched
+            raise DataError(f"damaged: {error}", field=path.name) from None
 
 
 def dataset(group: h5py.Group, name: str) -> h5py.Dataset:
     """A dataset with one row per step.
 
     Raises:
-        DataError: There is none of that name; lists those that exist.
+        DataError: There is none of that name (lists those that exist), or it holds no numbers.
     """
-    try:
-        found = group.get(name)
-    except (OSError, RuntimeError) as error:
-        raise DataError(f"damaged: {error}", field=_where(group, name)) from None
+    found = group.get(name)
     if not isinstance(found, h5py.Dataset) or not found.shape:
-        raise DataError("no such dataset", field=_where(group, name), allowed=", ".join(names(group)) or "none")
+        raise DataError("no such dataset", field=where(group, name), allowed=", ".join(names(group)) or "none")
+    if found.dtype.kind not in "biuf":
+        raise DataError(field=where(group, name), found=f"dtype {found.dtype}", allowed="numbers")
     return found
 
 
@@ -58,10 +60,7 @@ def names(group: h5py.Group) -> list[str]:
         if isinstance(item, h5py.Dataset) and item.shape:
             found.append(name)
 
-    try:
-        group.visititems(visit)
-    except (OSError, RuntimeError) as error:
-        raise DataError(f"damaged: {error}", field=_where(group, "")) from None
+    group.visititems(visit)
     return found
 
 
@@ -71,17 +70,18 @@ def rows(data: h5py.Dataset, start: int, stop: int, *, episode: int) -> NDArray[
     Raises:
         DataError: Unreadable, or NaN or infinity among them; names dataset, episode and step.
     """
-    where = f"{Path(data.file.filename).name}, {data.name.strip('/')}, episode {episode}"
+    named = f"{Path(data.file.filename).name}, {data.name.strip('/')}, episode {episode}"
     try:
         array: NDArray[Any] = data[start:stop]
     except (OSError, RuntimeError) as error:
-        raise DataError(f"damaged: {error}", field=where) from None
+        raise DataError(f"damaged: {error}", field=named) from None
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         step = int(np.argwhere(~np.isfinite(array))[0][0])
-        raise DataError(field=f"{where}, step {step}", found="NaN or infinity", allowed="finite numbers")
+        raise DataError(field=f"{named}, step {step}", found="NaN or infinity", allowed="finite numbers")
     return array
 
 
-def _where(group: h5py.Group, name: str) -> str:
+def where(group: h5py.Group, name: str = "") -> str:
+    """Name of something in a file, for messages."""
     inside = f"{group.name}/{name}".strip("/")
     return f"{Path(group.file.filename).name}, {inside}"

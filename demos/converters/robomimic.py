@@ -10,6 +10,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+import h5py
 import numpy as np
 
 from demos.converters import hdf5
@@ -22,8 +23,6 @@ from robot_rlpd.specs import DTYPES, ActionComponent, ActionSpec, ArraySpec, Rob
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    import h5py
 
 
 def read(path: Path, target: ConversionTarget) -> Conversion:
@@ -75,7 +74,9 @@ def describe(file: h5py.File, control_rate_hz: float | None) -> RobotSpec:
         )
     observations = hdf5.names(first["obs"]) if "obs" in first else []
     if not observations:
-        raise DataError("no observations", field=f"{first.name}/obs", hint="extract observations from states first")
+        raise DataError(
+            "no observations", field=hdf5.where(first, "obs"), hint="extract observations from states first"
+        )
     size = hdf5.dataset(first, "actions").shape[-1]
     robots = kwargs.get("robots", "")
     return RobotSpec(
@@ -103,7 +104,8 @@ def _field(name: str, data: h5py.Dataset) -> ArraySpec:
 
 def _demos(file: h5py.File) -> list[h5py.Group]:
     group = file.get("data")
-    names = [] if group is None else [name for name in group if re.fullmatch(r"demo_\d+", name)]
+    names = list(group) if isinstance(group, h5py.Group) else []
+    names = [name for name in names if re.fullmatch(r"demo_\d+", name) and isinstance(group[name], h5py.Group)]
     if not names:
         raise DataError("no episodes", field=f"{file.filename}, data/demo_*", found=", ".join(file) or "an empty file")
     return [group[name] for name in sorted(names, key=lambda name: int(name.rpartition("_")[2]))]
@@ -113,7 +115,7 @@ def _check(demo: h5py.Group, spec: RobotSpec, sources: dict[str, FieldSource]) -
     actions = hdf5.dataset(demo, "actions")
     if actions.shape[1:] != (spec.action.size,):
         found = f"shape {actions.shape[1:]} per step"
-        raise DataError(field=f"{demo.name}/actions", found=found, allowed=f"({spec.action.size},)")
+        raise DataError(field=hdf5.where(demo, "actions"), found=found, allowed=f"({spec.action.size},)")
     steps = {name: hdf5.dataset(demo, name) for name in ("rewards", "dones") if _uses(spec, name)}
     for s in spec.observation:
         data = steps[f"obs/{s.name}"] = hdf5.dataset(demo, f"obs/{sources[s.name].dataset}")
@@ -121,7 +123,7 @@ def _check(demo: h5py.Group, spec: RobotSpec, sources: dict[str, FieldSource]) -
     for name, data in steps.items():
         if len(data) != len(actions):
             allowed = f"{len(actions)} as in actions"
-            raise DataError(field=f"{demo.name}/{name}", found=f"{len(data)} rows", allowed=allowed)
+            raise DataError(field=hdf5.where(demo, name), found=f"{len(data)} rows", allowed=allowed)
 
 
 def _uses(spec: RobotSpec, dataset: str) -> bool:

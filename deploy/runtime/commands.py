@@ -24,7 +24,8 @@ from robot_rlpd.interrupt import stop_on_signals
 from robot_rlpd.pacing import PacedRobot
 from robot_rlpd.progress import ProgressLine
 from robot_rlpd.safety import SafeRobot
-from robot_rlpd.task import SignalTask, Task, TaskOptions, load_task
+from robot_rlpd.specs import check_contract
+from robot_rlpd.task import SignalTask, Task, TaskOptions, TaskSetup, load_task
 
 if TYPE_CHECKING:
     from robot_rlpd.robot import Robot
@@ -75,7 +76,7 @@ def run(config: RunConfig) -> int:
     """
     started_s = time.perf_counter()
     policy = read_policy(config.policy)
-    task, options = _task(config, policy)
+    setup, task, options = _task(config, policy)
     timed = TimedPolicy(policy)
     progress = ProgressLine(config.episodes)
     done = Evaluation(task.name)
@@ -89,6 +90,8 @@ def run(config: RunConfig) -> int:
         should_stop = stack.enter_context(stop_on_signals())
         robot = stack.enter_context(_open(config, policy, options))
         policy.check_robot(robot.spec)
+        if setup is not None:
+            check_contract(setup.spec.contract(), robot.spec, who=f"for task '{task.name}', robot '{robot.spec.name}'")
         judged = bool(config.task) or "success" in {s.name for s in robot.spec.signals}
         if not judged:
             sys.stderr.write("the robot does not signal success: name a task with --task to have it judged\n")
@@ -135,16 +138,17 @@ def run(config: RunConfig) -> int:
     return INTERRUPTED if stopped else 0
 
 
-def _task(config: RunConfig, policy: OnnxPolicy) -> tuple[Task, TaskOptions]:
-    """Who judges, and the options for the task and for a robot that is made of it."""
+def _task(config: RunConfig, policy: OnnxPolicy) -> tuple[TaskSetup | None, Task, TaskOptions]:
+    """The named task, who judges, and the options for the task and for a robot that is made of it."""
     told = policy.metadata
     limit = config.max_episode_steps or told.max_episode_steps
     options = replace(told.task_options, max_episode_steps=limit)
     if config.env_kwargs:
         options = replace(options, env_kwargs=parse_json_object(config.env_kwargs, field="env_kwargs"))
     if config.task:
-        return load_task(config.task, options).task, options
-    return SignalTask(told.task or "signals", limit), options
+        setup = load_task(config.task, options)
+        return setup, setup.task, options
+    return None, SignalTask(told.task or "signals", limit), options
 
 
 def _open(config: RunConfig, policy: OnnxPolicy, options: TaskOptions) -> Robot:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from robot_rlpd.bridge.robots import REMOTE, open_robot
 from robot_rlpd.bridge.server import RobotServer
+from robot_rlpd.config import parse_json_object
 from robot_rlpd.errors import ConfigError
 from robot_rlpd.pacing import PacedRobot
 from robot_rlpd.safety import SafeRobot
@@ -70,7 +71,7 @@ def serve(config: ServeConfig) -> int:
     options = TaskOptions(
         success_when=config.success_when,
         reward=config.reward,
-        env_kwargs=_keyword_arguments(config.env_kwargs),
+        env_kwargs=parse_json_object(config.env_kwargs, field="env_kwargs"),
         max_episode_steps=config.max_episode_steps,
     )
     with contextlib.ExitStack() as stack:
@@ -121,16 +122,6 @@ def _tell_address(config: ServeConfig, spec: RobotSpec, address: str) -> None:
 
 def _tell(config: ServeConfig, text: str, data: dict[str, Any]) -> None:
     print(json.dumps(data) if config.json else text, flush=True)
-
-
-def _keyword_arguments(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text or "{}")
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"not JSON: {error}", field="env_kwargs", found=text) from None
-    if not isinstance(value, dict):
-        raise ConfigError(field="env_kwargs", found=text, allowed='a JSON object, such as \'{"reward_type": "dense"}\'')
-    return value
 
 
 @contextlib.contextmanager

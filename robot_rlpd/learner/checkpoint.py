@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
-import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robot_rlpd.errors import DataError, RunDirectoryError
+from robot_rlpd.config import replacing
+from robot_rlpd.errors import DataError, RunDirectoryError, SpecError
+from robot_rlpd.learner.networks import actor_shapes
 from robot_rlpd.learner.rlpd import RLPDConfig
 from robot_rlpd.specs import PolicyContract, canonical_json, from_builtins, to_builtins
 from robot_rlpd.task import TaskOptions
@@ -77,12 +80,10 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     if checkpoint.normalizer is not None:
         tensors |= {f"normalizer/{i}": torch.from_numpy(a.copy()) for i, a in enumerate(checkpoint.normalizer)}
     content = {"format": FORMAT, "version": VERSION, "description": canonical_json(description), "tensors": tensors}
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    encoded = io.BytesIO()  # torch hides why a file cannot be written
+    torch.save(content, encoded)
+    with replacing(path) as file:
+        file.write(encoded.getbuffer())
 
 
 def find_checkpoint(path: Path, *, prefer: str = LATEST) -> Path:
@@ -110,13 +111,24 @@ def load_checkpoint(path: Path, *, prefer: str = LATEST) -> Checkpoint:
     """
     file = find_checkpoint(path, prefer=prefer)
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about files of others
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever the bytes provoke
         raise DataError(f"not a readable checkpoint ({type(error).__name__})", field=str(file)) from None
     if not isinstance(content, Mapping) or content.get("format") != FORMAT:
         raise DataError("not a checkpoint of this program", field=str(file))
-    if content["version"] != VERSION:
-        raise DataError(field=f"{file}: version", found=content["version"], allowed=str(VERSION))
+    if content.get("version") != VERSION:
+        raise DataError(field=f"{file}: version", found=content.get("version"), allowed=str(VERSION))
+    try:
+        checkpoint = _checkpoint(content)
+    except (KeyError, TypeError, ValueError, SpecError) as error:
+        raise DataError(f"a damaged checkpoint ({type(error).__name__}: {error})", field=str(file)) from None
+    _check_actor(checkpoint, str(file))
+    return checkpoint
+
+
+def _checkpoint(content: Mapping[str, Any]) -> Checkpoint:
     description = json.loads(content["description"])
     tensors: dict[str, Tensor] = dict(content["tensors"])
     parts = [tensors.pop(f"normalizer/{i}", None) for i in range(2)]
@@ -129,3 +141,14 @@ def load_checkpoint(path: Path, *, prefer: str = LATEST) -> Checkpoint:
         normalizer=normalizer,
         **description,
     )
+
+
+def _check_actor(checkpoint: Checkpoint, where: str) -> None:
+    contract, actor = checkpoint.contract, checkpoint.actor
+    needed = actor_shapes(contract.observation_size, contract.action.size, checkpoint.config.hidden_dims)
+    for name, shape in needed.items():
+        found = tuple(actor[name].shape) if name in actor else "no such parameter"
+        if found != shape:
+            raise DataError(
+                "a damaged checkpoint", field=f"{where}: actor/{name}", found=found, allowed=f"shape {shape}"
+            )

@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from robot_rlpd.learner.adam import AdamState, adam_step
+from robot_rlpd.learner.compilation import compiled
+from robot_rlpd.learner.losses import Batch, Metrics, value_gradient
 from robot_rlpd.learner.networks import Parameters, actor_forward, actor_shapes, flatten, initialise, views
-from robot_rlpd.learner.rlpd import AdamState, Batch, Metrics, RLPDConfig, adam_step, compiled, value_gradient
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from robot_rlpd.learner.rlpd import RLPDConfig
 
 
 def cloning_loss(actor: Parameters, batch: Batch) -> tuple[Tensor, Metrics]:

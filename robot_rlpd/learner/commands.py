@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,9 +18,12 @@ from robot_rlpd.interrupt import stop_on_signals
 from robot_rlpd.task import RewardKind, TaskOptions, TaskSetup, load_task
 
 if TYPE_CHECKING:
+    from robot_rlpd.learner.session import Session
     from robot_rlpd.learner.session_config import SessionConfig
     from robot_rlpd.robot import Policy, Robot
+    from robot_rlpd.task import Task
 
+DEFAULT_ENV_STEPS = 100_000
 PresetName = Literal["quickstart", "robot", "adroit", "antmaze", "locomotion"]
 
 
@@ -33,8 +37,8 @@ class TrainCommand:
     """Stores of prior data (demonstrations, earlier runs); none trains without prior data."""
     preset: PresetName = "robot"
     """Hyperparameters to start from."""
-    env_steps: int = 100_000
-    """Environment steps in all."""
+    env_steps: int | None = None
+    """Environment steps in all (default: 100000; with --resume those of the run)."""
     seed: int = 0
     """Decides everything random."""
     run_dir: Path | None = None
@@ -65,8 +69,8 @@ class TrainCommand:
     """Share of prior data in each minibatch, 0 to 1 (default: the preset's)."""
     initial_temperature: float | None = None
     """Starting temperature (default: the preset's)."""
-    normalize: bool = False
-    """Normalise observations by mean and scale of the prior data."""
+    normalize: bool | None = None
+    """Normalise observations by mean and scale of the prior data (default: the preset's)."""
     eval_every: int | None = None
     """Environment steps between evaluations; 0 never (default: a tenth of --env-steps)."""
     eval_episodes: int = 20
@@ -115,25 +119,30 @@ def train(command: Annotated[TrainCommand, tyro.conf.arg(name="")]) -> int:
     The run directory holds config.json, metrics.jsonl, checkpoints/ and every episode (episodes.zarr). Ctrl-C saves a
     checkpoint and ends; --resume goes on.
     """
-    from robot_rlpd.learner.session import CONFIG_FILE, Session, prepare_run_directory, summary
-    from robot_rlpd.learner.session_config import SessionConfig
+    from robot_rlpd.learner.session import CONFIG_FILE, Session, summary
+    from robot_rlpd.learner.session_config import SessionConfig, check_device
 
     logging.getLogger("robot_rlpd").setLevel(logging.INFO)
     if command.resume is not None:
         run_dir = command.resume
+        if not (run_dir / CONFIG_FILE).is_file():
+            raise RunDirectoryError(f"not a run directory: no {CONFIG_FILE}", field=str(run_dir))
         config = read_config(run_dir / CONFIG_FILE, SessionConfig)
-        config = replace(config, robot=command.robot or config.robot, env_steps=_more_steps(command, config))
+        env_steps = config.env_steps if command.env_steps is None else command.env_steps
+        config = replace(config, robot=command.robot or config.robot, env_steps=env_steps)
     else:
         if command.run_dir is None or not command.task:
             missing = "run_dir" if command.run_dir is None else "task"
             raise ConfigError("is needed", field=missing, hint="or use --resume RUN_DIR")
         run_dir = command.run_dir
         config = resolve(command)
+    check_device(config.device)
     setup = load_task(config.task, config.task_options())
     with stop_on_signals() as should_stop, open_task_robot(setup, config.robot, config.task_options()) as robot:
         if command.resume is None:
-            prepare_run_directory(config, run_dir)
-        session = Session(config, run_dir, robot, setup.task, resume=command.resume is not None)
+            session = _new_session(config, run_dir, robot, setup.task)
+        else:
+            session = Session(config, run_dir, robot, setup.task, resume=True)
         sys.stderr.write(f"prior data: {session.prior_report}\n" if config.prior else "no prior data\n")
         reason = session.run(should_stop)
         session.store.close()
@@ -153,8 +162,9 @@ def evaluate(command: Annotated[EvalCommand, tyro.conf.arg(name="")]) -> int:
     from robot_rlpd.evaluation import evaluate as run_evaluation
     from robot_rlpd.progress import ProgressLine
 
-    if command.episodes < 1:
-        raise ConfigError(field="episodes", found=command.episodes, allowed=">= 1")
+    for name, least in (("episodes", 1), ("seed", 0)):
+        if getattr(command, name) < least:
+            raise ConfigError(field=name, found=getattr(command, name), allowed=f">= {least}")
     options = TaskOptions(
         success_when=command.success_when,
         reward=command.reward,
@@ -189,7 +199,7 @@ def evaluate(command: Annotated[EvalCommand, tyro.conf.arg(name="")]) -> int:
 
 def resolve(command: TrainCommand) -> SessionConfig:
     """The exact configuration of a new run: preset, then what was given."""
-    from robot_rlpd.learner.presets import PRESETS, START_TRAINING
+    from robot_rlpd.learner.presets import NORMALIZED, PRESETS, START_TRAINING
     from robot_rlpd.learner.session_config import SessionConfig
 
     preset = PRESETS[command.preset]
@@ -197,22 +207,23 @@ def resolve(command: TrainCommand) -> SessionConfig:
     given = {name: getattr(command, name) for name in names if getattr(command, name) is not None}
     if given.get("ensemble_size", preset.ensemble_size) < preset.subset_size:
         given["subset_size"] = given["ensemble_size"]
-    default_start = min(START_TRAINING[command.preset], command.env_steps)
+    env_steps = DEFAULT_ENV_STEPS if command.env_steps is None else command.env_steps
+    default_start = min(START_TRAINING[command.preset], env_steps)
     return SessionConfig(
         task=command.task,
         robot=command.robot,
         prior=command.prior,
         preset=command.preset,
         rlpd=replace(preset, **given),
-        env_steps=command.env_steps,
+        env_steps=env_steps,
         start_training=default_start if command.start_training is None else command.start_training,
         seed=command.seed,
         reward=command.reward,
         success_when=command.success_when,
         env_kwargs=parse_json_object(command.env_kwargs, field="env_kwargs"),
         max_episode_steps=command.max_episode_steps,
-        normalize=command.normalize,
-        eval_every=max(1, command.env_steps // 10) if command.eval_every is None else command.eval_every,
+        normalize=command.preset in NORMALIZED if command.normalize is None else command.normalize,
+        eval_every=max(1, env_steps // 10) if command.eval_every is None else command.eval_every,
         eval_episodes=command.eval_episodes,
         time_limit_min=command.time_limit_min,
         device=command.device,
@@ -254,9 +265,16 @@ def open_policy(path: Path, robot: Robot) -> Policy:
     return policy
 
 
-def _more_steps(command: TrainCommand, config: SessionConfig) -> int:
-    default = TrainCommand.__dataclass_fields__["env_steps"].default
-    return config.env_steps if command.env_steps == default else command.env_steps
+def _new_session(config: SessionConfig, run_dir: Path, robot: Robot, task: Task) -> Session:
+    """A session that cannot start leaves no run directory in the way of the next try."""
+    from robot_rlpd.learner.session import Session, prepare_run_directory
+
+    prepare_run_directory(config, run_dir)
+    try:
+        return Session(config, run_dir, robot, task)
+    except BaseException:
+        shutil.rmtree(run_dir)
+        raise
 
 
 def _told(result: dict[str, Any]) -> str:

@@ -25,7 +25,11 @@ class MetricsLog:
     """
 
     def __init__(self, run_dir: Path, *, wall_offset_s: float = 0.0) -> None:
-        self._file = (run_dir / FILE_NAME).open("a")
+        path = run_dir / FILE_NAME
+        torn = path.is_file() and path.read_bytes()[-1:] not in (b"", b"\n")
+        self._file = path.open("a")
+        if torn:  # by a killed process: what follows starts a line of its own
+            self._file.write("\n")
         self._started_s = time.monotonic() - wall_offset_s
 
     def write(self, kind: str, env_steps: int, gradient_steps: int, values: Mapping[str, Any]) -> None:

@@ -14,9 +14,23 @@ PRESETS: dict[str, RLPDConfig] = {
     "antmaze": replace(_SPARSE, subset_size=1),
     "adroit": _SPARSE,
     "robot": _SPARSE,
-    "quickstart": replace(_SPARSE, hidden_dims=(128, 128), ensemble_size=4, utd_ratio=4),
+    "quickstart": replace(
+        _SPARSE,
+        hidden_dims=(128, 128),
+        ensemble_size=4,
+        utd_ratio=4,
+        batch_size=128,
+        discount=0.98,
+        actor_lr=5e-4,
+        critic_lr=5e-4,
+        temperature_lr=5e-4,
+        initial_temperature=0.1,
+    ),
 }
 """Entropy backup is off wherever rewards are sparse: with it, Q drifts away from any return that exists."""
 
 START_TRAINING: dict[str, int] = {"locomotion": 5000, "antmaze": 5000, "adroit": 5000, "robot": 500, "quickstart": 300}
 """Environment steps of uniform random actions before the first update; a robot pays for each of them."""
+
+NORMALIZED = frozenset({"quickstart"})
+"""Presets that normalise observations by mean and scale of the prior data, where there are any."""

@@ -114,7 +114,21 @@ def digest(store: EpisodeStore) -> str:
 
 
 def fit_normalizer(found: Sequence[Transitions], contract: PolicyContract) -> Normalizer:
-    """Mean and standard deviation of the prior observations; entries that hardly vary get scale 1."""
-    flat = np.concatenate([contract.flatten(part.observations) for part in found]).astype(np.float64)
-    mean, scale = flat.mean(axis=0), flat.std(axis=0)
-    return mean.astype(np.float32), np.where(scale < 1e-4, 1.0, scale).astype(np.float32)
+    """Mean and scale of the prior observations, frozen for the whole run.
+
+    The scale of an entry is its standard deviation, but at least a tenth of the largest in its field: an entry that
+    hardly varied while demonstrated would otherwise drown all others as soon as it does. Fields that are constant get
+    scale 1.
+
+    Returns:
+        Mean and scale of the flattened observation, float32 `(O,)` each.
+    """
+    means, scales = [], []
+    for spec in contract.observation:
+        rows = np.concatenate([part.observations[spec.name] for part in found]).astype(np.float64)
+        rows = rows.reshape(len(rows), -1)
+        deviations = rows.std(axis=0)
+        floor = 0.1 * deviations.max()
+        means.append(rows.mean(axis=0))
+        scales.append(np.maximum(deviations, floor) if floor > 1e-9 else np.ones_like(deviations))
+    return np.concatenate(means).astype(np.float32), np.concatenate(scales).astype(np.float32)

@@ -21,8 +21,8 @@ class QRangeAlarm:
 
     def see(self, *rewards: float) -> None:
         """Widen the range of rewards seen, offline or online."""
-        self._reward_min = min(self._reward_min, *rewards)
-        self._reward_max = max(self._reward_max, *rewards)
+        self._reward_min = min((self._reward_min, *rewards))
+        self._reward_max = max((self._reward_max, *rewards))
 
     def check(self, lowest: float, highest: float) -> str:
         """The warning, or an empty string.

@@ -57,7 +57,10 @@ class ReplayBuffer:
         Args:
             batch: observations [n, O], actions [n, A], rewards [n], masks [n] and next_observations [n, O].
         """
-        columns = [batch[name].reshape(len(batch["rewards"]), -1) for name in self._names]
+        num = len(batch["rewards"])
+        if num == 0:
+            return
+        columns = [batch[name].reshape(num, -1) for name in self._names]
         self._append_rows(torch.cat(columns, dim=1).to("cpu", torch.float32).numpy())
 
     def rewards(self) -> Tensor:

@@ -1,40 +1,37 @@
-"""RLPD (Ball et al. 2023): soft actor-critic with a normalised critic ensemble and many critic updates per call.
-
-From top to bottom: the configuration (the paper's table), the losses, Adam, and the learner that puts them together.
-"""
+"""RLPD (Ball et al. 2023): soft actor-critic with a normalised critic ensemble and many critic updates per call."""
 
 from __future__ import annotations
 
-import functools
-import logging
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from robot_rlpd.errors import ConfigError
+from robot_rlpd.learner.adam import AdamState, adam_step
+from robot_rlpd.learner.compilation import compiled
 from robot_rlpd.learner.distributions import sample_squashed
+from robot_rlpd.learner.losses import (
+    Batch,
+    Metrics,
+    actor_loss,
+    critic_loss,
+    critic_target,
+    temperature_loss,
+    value_gradient,
+)
 from robot_rlpd.learner.networks import (
-    Parameters,
     actor_forward,
     actor_shapes,
-    critic_forward,
     critic_shapes,
     flatten,
     initialise,
-    select_members,
     views,
 )
 
-Batch = Mapping[str, Tensor]
-"""observations [B, O], actions [B, A], rewards [B], masks [B] (1 - terminated) and next_observations [B, O]."""
-Metrics = dict[str, Tensor]
-
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
-_logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,86 +113,6 @@ class RLPDConfig:
 def _require(field: str, found: object, allowed: str, fulfilled: bool) -> None:
     if not fulfilled:
         raise ConfigError(field=field, found=found, allowed=allowed)
-
-
-# Losses: pure functions (parameters, batch, noise) -> (loss, metrics).
-
-
-def critic_target(
-    config: RLPDConfig, target: Parameters, batch: Batch, next_actions: Tensor, entropy_bonus: Tensor, subset: Tensor
-) -> Tensor:
-    """Target y = r + discount * mask * (min over the subset of Q'(s', a') [+ entropy bonus with entropy backup]), [B].
-
-    Args:
-        config: Configuration.
-        target: All E members of the target critic; only the Z members of `subset` are evaluated.
-        batch: One minibatch.
-        next_actions: The actor's actions at next_observations, [B, A].
-        entropy_bonus: - temperature * log density of `next_actions`, [B].
-        subset: Indices of distinct members, [Z].
-    """
-    chosen = select_members(target, subset)
-    values = critic_forward(chosen, batch["next_observations"], next_actions, layer_norm_eps=config.layer_norm_eps)
-    next_value = values.amin(dim=0)
-    if config.backup_entropy:
-        next_value = next_value + entropy_bonus
-    return batch["rewards"] + config.discount * batch["masks"] * next_value
-
-
-def critic_loss(config: RLPDConfig, critic: Parameters, batch: Batch, target_q: Tensor) -> tuple[Tensor, Metrics]:
-    """Mean over members and transitions of (Q - y)^2, with the constant y [B] of `critic_target`."""
-    q = critic_forward(critic, batch["observations"], batch["actions"], layer_norm_eps=config.layer_norm_eps)
-    loss = (q - target_q).square().mean()
-    return loss, {"critic_loss": loss, "q_mean": q.mean()}
-
-
-def actor_loss(
-    config: RLPDConfig, actor: Parameters, batch: Batch, noise: Tensor, critic: Parameters, temperature: Tensor
-) -> tuple[Tensor, Metrics]:
-    """Mean of temperature * log density - mean over all E online critics of Q; `noise` [B, A] is standard normal."""
-    actions, log_density = sample_squashed(*actor_forward(actor, batch["observations"]), noise)
-    q = critic_forward(critic, batch["observations"], actions, layer_norm_eps=config.layer_norm_eps).mean(dim=0)
-    loss = (temperature * log_density - q).mean()
-    return loss, {"actor_loss": loss, "entropy": -log_density.mean()}
-
-
-def temperature_loss(log_temperature: Tensor, entropy: Tensor, target_entropy: float) -> tuple[Tensor, Metrics]:
-    """Temperature * (entropy - target entropy): too little entropy raises the temperature."""
-    temperature = log_temperature.exp()
-    loss = temperature * (entropy - target_entropy)
-    return loss, {"temperature_loss": loss, "temperature": temperature}
-
-
-# Adam on one tensor.
-
-
-@dataclass(frozen=True)
-class AdamState:
-    """Running moments of one tensor's gradient, without bias correction, and the number of steps; updated in place."""
-
-    mu: Tensor
-    nu: Tensor
-    count: Tensor
-
-    @classmethod
-    def zeros_like(cls, parameter: Tensor) -> AdamState:
-        """State before the first step."""
-        count = torch.zeros((), dtype=torch.int64, device=parameter.device)
-        return cls(torch.zeros_like(parameter), torch.zeros_like(parameter), count)
-
-
-def adam_step(config: RLPDConfig, lr: float, parameter: Tensor, gradient: Tensor, state: AdamState) -> None:
-    """Move `parameter` by one bias-corrected Adam step, in place (Kingma and Ba 2015, algorithm 1)."""
-    count = state.count.add_(1).to(torch.float64)
-    correction1 = (1.0 - config.adam_b1**count).to(parameter.dtype)
-    correction2 = (1.0 - config.adam_b2**count).to(parameter.dtype)
-    state.mu.lerp_(gradient, 1.0 - config.adam_b1)
-    state.nu.mul_(config.adam_b2).addcmul_(gradient, gradient, value=1.0 - config.adam_b2)
-    denominator = (state.nu / correction2).sqrt_().add_(config.adam_eps)
-    parameter.addcdiv_(state.mu, denominator * correction1, value=-lr)
-
-
-# The learner.
 
 
 class RLPD:
@@ -394,37 +311,3 @@ def draw_subsets(config: RLPDConfig, generator: torch.Generator) -> Tensor:
     """Draw the target members of each minibatch of one call, without replacement within a row, [U, Z]."""
     order = torch.rand(config.utd_ratio, config.ensemble_size, generator=generator, device=generator.device)
     return order.argsort(dim=1)[:, : config.subset_size]
-
-
-def value_gradient(
-    loss: Callable[[Parameters], tuple[Tensor, Metrics]], parameters: Parameters
-) -> tuple[Parameters, Metrics]:
-    """Gradient and metrics of a loss by named parameters; torch.compile traces it into one graph with Adam."""
-    gradients, (_, metrics) = torch.func.grad_and_value(loss, has_aux=True)(parameters)
-    return cast("Parameters", gradients), cast("Metrics", metrics)
-
-
-def compiled(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """`torch.compile` that falls back to the plain function, with a line in the log, where compiling fails.
-
-    Compiling happens at the first call, and fails before anything is computed: the plain function then sees unchanged
-    arguments.
-    """
-    chosen: list[Callable[_P, _R]] = []
-
-    @functools.wraps(function)
-    def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        if chosen:
-            return chosen[0](*args, **kwargs)
-        fast = torch.compile(function, dynamic=False)
-        try:
-            result = fast(*args, **kwargs)
-        except Exception as error:  # the compiler behind torch.compile raises whatever it likes
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            _logger.warning("%s runs uncompiled, which is slower: %s", function.__name__, reason)
-            chosen.append(function)
-            return function(*args, **kwargs)
-        chosen.append(fast)
-        return result
-
-    return call

@@ -15,7 +15,7 @@ import torch
 from robot_rlpd.config import write_config
 from robot_rlpd.episode import Episode, EpisodeInfo
 from robot_rlpd.errors import BridgeError, RobotError, RobotRlpdError
-from robot_rlpd.evaluation import Evaluation, evaluate
+from robot_rlpd.evaluation import EVALUATION_SEED_OFFSET, evaluate
 from robot_rlpd.learner.checkpoint import BEST, LATEST, Checkpoint, load_checkpoint, save_checkpoint
 from robot_rlpd.learner.metrics import MetricsLog
 from robot_rlpd.learner.policy import ActorPolicy, Normalizer, normalized
@@ -86,7 +86,7 @@ class Session(SilentListener):
         fraction = config.rlpd.offline_fraction if offline is not None else 0.0
         self.sampler = SymmetricSampler(offline, self.online, fraction)
         self.env_steps = self.episodes = 0
-        self.evaluation: Evaluation | None = None
+        self.evaluation: dict[str, Any] | None = None
         self.best_success_rate = -1.0
         self._failures = 0
         self.recent = deque[bool](maxlen=20)
@@ -115,12 +115,13 @@ class Session(SilentListener):
                 return "time limit" if over else ""
 
             self.progress, self._started_s, self._started_steps = progress, time.monotonic(), self.env_steps
+            self.save(LATEST)  # a run that is killed early can be resumed
             try:
                 self._warm_up_update()
                 while not (reason := finished()):
-                    self._train_episode_patiently(lambda: bool(finished()))
+                    self._patiently(lambda: self._train_episode(lambda: bool(finished())))
                     if self._next_evaluation and self.env_steps >= self._next_evaluation:
-                        self._evaluate(should_stop)
+                        self._patiently(lambda: self._evaluate(should_stop))
             finally:
                 progress.close()
                 self.save(LATEST)
@@ -128,8 +129,12 @@ class Session(SilentListener):
         return reason
 
     def save(self, name: str) -> Path:
-        """Write a checkpoint."""
+        """Write a checkpoint; one that exists stays as it is where the learner is not finite."""
         path = self.run_dir / "checkpoints" / name
+        learner = self.learner.state_dict()
+        if not all(bool(tensor.isfinite().all()) for tensor in learner.values()):
+            _logger.warning("parameters are not finite; %s is not written", path)
+            return path
         save_checkpoint(
             path,
             Checkpoint(
@@ -138,12 +143,12 @@ class Session(SilentListener):
                 task_options=self.config.task_options(),
                 max_episode_steps=self.task.max_episode_steps,
                 config=self.config.rlpd,
-                learner=self.learner.state_dict(),
+                learner=learner,
                 normalizer=self.normalizer,
                 env_steps=self.env_steps,
                 gradient_steps=self.learner.gradient_steps,
                 episodes=self.episodes,
-                evaluation=None if self.evaluation is None else self.evaluation.to_json(),
+                evaluation=self.evaluation,
                 run=self.run_dir.name,
                 prior=self.prior_report.digests,
                 trained_s=self.trained_s,
@@ -162,10 +167,10 @@ class Session(SilentListener):
         self.learner.update(batch)
         self.learner.load_state_dict(state)
 
-    def _train_episode_patiently(self, should_stop: Callable[[], bool]) -> None:
+    def _patiently(self, drive: Callable[[], None]) -> None:
         """A robot that stopped or went away gets a few resets before the session gives up."""
         try:
-            self._train_episode(should_stop)
+            drive()
             self._failures = 0
         except (BridgeError, RobotError) as error:
             self._failures += 1
@@ -177,7 +182,8 @@ class Session(SilentListener):
         from robot_rlpd.spool import StoreListener
 
         warm_up = self.env_steps < self.config.start_training
-        seed = int(np.random.SeedSequence([self.config.seed, self.episodes]).generate_state(1)[0] >> 1)
+        seed = int(np.random.SeedSequence([self.config.seed, self.episodes]).generate_state(1)[0])
+        seed %= EVALUATION_SEED_OFFSET
         policy: Policy = _WarmUp(self, seed) if warm_up else self._acting_policy()
         rollout(
             self.robot,
@@ -260,7 +266,7 @@ class Session(SilentListener):
         else:
             parts.append(f"random until {self.config.start_training}")
         if self.evaluation is not None:
-            parts.append(f"evaluated {self.evaluation.successes}/{self.evaluation.episodes}")
+            parts.append(f"evaluated {self.evaluation['successes']}/{self.evaluation['episodes']}")
         return " | ".join(parts)
 
     def _evaluate(self, should_stop: Callable[[], bool]) -> None:
@@ -272,8 +278,8 @@ class Session(SilentListener):
             self._next_evaluation += self.config.eval_every
         if evaluation.episodes < self.config.eval_episodes:
             return
-        self.evaluation = evaluation
-        self.metrics.write("evaluation", self.env_steps, self.learner.gradient_steps, evaluation.to_json())
+        self.evaluation = evaluation.to_json()
+        self.metrics.write("evaluation", self.env_steps, self.learner.gradient_steps, self.evaluation)
         self.save(LATEST)
         if evaluation.success_rate >= self.best_success_rate:
             self.best_success_rate = evaluation.success_rate
@@ -291,8 +297,13 @@ class Session(SilentListener):
         report = PriorReport()
         recorded = judged(self.store.load_all(), self.task, self.contract, report)
         fill_replay(self.online, recorded, self.contract, self.normalizer)
+        for part in recorded:
+            self.alarm.see(*part.rewards.tolist())
         self.env_steps, self.episodes = len(self.online), report.episodes
-        self.trained_s = checkpoint.trained_s
+        self.trained_s, self.evaluation = checkpoint.trained_s, checkpoint.evaluation
+        best = self.run_dir / "checkpoints" / BEST
+        if best.is_file() and (evaluation := load_checkpoint(best).evaluation):
+            self.best_success_rate = evaluation["success_rate"]
         while self._next_evaluation and self._next_evaluation <= self.env_steps:
             self._next_evaluation += self.config.eval_every
         self.generator.manual_seed(int(np.random.SeedSequence([self.config.seed, self.env_steps]).generate_state(1)[0]))
@@ -344,6 +355,6 @@ def summary(session: Session, reason: str) -> dict[str, Any]:
         "trained_s": round(session.trained_s, 3),
         "utd_ratio": session.learner.gradient_steps / max(1, session.env_steps - session.config.start_training + 1),
         "prior": dataclasses.asdict(session.prior_report),
-        "evaluation": None if session.evaluation is None else session.evaluation.to_json(),
+        "evaluation": session.evaluation,
         "best_success_rate": session.best_success_rate if session.best_success_rate >= 0 else None,
     }

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from robot_rlpd.errors import ConfigError
 from robot_rlpd.learner.rlpd import RLPDConfig
 from robot_rlpd.task import RewardKind, TaskOptions
@@ -65,12 +67,13 @@ class SessionConfig:
     """Room in the online replay beyond env_steps, for an episode that runs over."""
 
     def __post_init__(self) -> None:
-        for name, least in (("env_steps", 1), ("start_training", 1), ("seed", 0), ("eval_every", 0), ("log_every", 1)):
+        least_of = {"env_steps": 1, "start_training": 1, "seed": 0, "eval_every": 0, "log_every": 1, "threads": 0}
+        for name, least in least_of.items():
             if getattr(self, name) < least:
                 raise ConfigError(field=name, found=getattr(self, name), allowed=f">= {least}")
         if self.eval_episodes < 1:
             raise ConfigError(field="eval_episodes", found=self.eval_episodes, allowed=">= 1")
-        if self.time_limit_min is not None and self.time_limit_min <= 0:
+        if self.time_limit_min is not None and not self.time_limit_min > 0:
             raise ConfigError(field="time_limit_min", found=self.time_limit_min, allowed="> 0 minutes")
 
     def task_options(self) -> TaskOptions:
@@ -81,6 +84,19 @@ class SessionConfig:
             env_kwargs=self.env_kwargs,
             max_episode_steps=self.max_episode_steps,
         )
+
+
+def check_device(name: str) -> None:
+    """Refuse a torch device that this machine does not have.
+
+    Raises:
+        ConfigError: Lists those that it has.
+    """
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError):  # the latter where torch was built without it
+        allowed = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        raise ConfigError("no such device here", field="device", found=name, allowed=", ".join(allowed)) from None
 
 
 def num_threads(config: SessionConfig) -> int:

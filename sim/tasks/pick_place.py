@@ -30,7 +30,7 @@ FIELDS = (
     "tcp_velocity",
     "gripper_opening",
     "cube_position",
-    "cube_orientation",
+    "cube_yaw",
     "target_position",
     "cube_from_tcp",
     "target_from_cube",

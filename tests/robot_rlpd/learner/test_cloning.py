@@ -1,6 +1,3 @@
-from collections.abc import Iterator
-
-import pytest
 import torch
 from torch import Tensor
 
@@ -8,15 +5,6 @@ from robot_rlpd.learner.cloning import BehaviourCloning, cloning_loss
 from robot_rlpd.learner.rlpd import RLPD, RLPDConfig
 
 CONFIG = RLPDConfig(hidden_dims=(32, 32), actor_lr=3e-3)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Networks this small only lose time to a second thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def demonstrations() -> dict[str, Tensor]:

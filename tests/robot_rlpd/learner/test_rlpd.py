@@ -1,7 +1,6 @@
 import io
 import logging
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -13,16 +12,8 @@ from torch import Tensor
 
 from benchmarks.golden_check import COMPARED, TOLERANCE, differences, main, read_golden
 from robot_rlpd.errors import ConfigError
-from robot_rlpd.learner.rlpd import (
-    RLPD,
-    RLPDConfig,
-    actor_loss,
-    critic_loss,
-    critic_target,
-    draw_subsets,
-    temperature_loss,
-    value_gradient,
-)
+from robot_rlpd.learner.losses import actor_loss, critic_loss, critic_target, temperature_loss, value_gradient
+from robot_rlpd.learner.rlpd import RLPD, RLPDConfig, draw_subsets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,15 +22,6 @@ ROOT = Path(__file__).parents[3]
 GOLDEN = ROOT / "tests" / "golden"
 LARGE_GOLDEN = Path(os.environ.get("ROBOT_RLPD_GOLDEN", ROOT.parent / "shared" / "golden"))
 CONFIG = RLPDConfig(hidden_dims=(16, 16), ensemble_size=4, subset_size=2, utd_ratio=3, batch_size=8)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Networks this small only lose time to a second thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def learner(config: RLPDConfig = CONFIG, seed: int = 0) -> RLPD:

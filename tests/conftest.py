@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import importlib.util
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_torch_thread(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Networks as small as those of the learner's tests only lose time to a second thread."""
+    learns = any("learner" in item.path.parts for item in request.session.items)
+    if not learns or importlib.util.find_spec("torch") is None:
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -1,0 +1,36 @@
+"""The tutorials work as written: their code blocks are run, in order, in one shell."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+BLOCK = re.compile(r"^```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.timeout(500)
+def test_the_tutorial_works_as_written(tmp_path: Path) -> None:
+    for module in ("torch", "mujoco"):
+        pytest.importorskip(module, reason="the tutorial trains in simulation")
+    blocks = BLOCK.findall((ROOT / "docs" / "tutorial.md").read_text())
+    assert len(blocks) == 5
+    script = "\n".join(["set -euo pipefail", "trap 'kill $(jobs -p) 2>/dev/null || true' EXIT", *blocks])
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=480, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    for made in ("demos.zarr", "runs/reach/config.json", "reach.onnx", "deployed.zarr"):
+        assert (tmp_path / made).exists()
+    assert "on reach: " in done.stdout
+
+
+def test_every_file_that_a_page_links_to_exists() -> None:
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    for page in pages:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"

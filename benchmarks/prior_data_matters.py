@@ -30,7 +30,8 @@ from robot_rlpd.learner.policy import ActorPolicy, open_policy
 from robot_rlpd.learner.prior import fill_replay, fit_normalizer, load_prior
 from robot_rlpd.learner.replay import ReplayBuffer
 from robot_rlpd.learner.rlpd import RLPDConfig
-from robot_rlpd.learner.session import Session, prepare_run_directory
+from robot_rlpd.learner.run_directory import prepare_run_directory
+from robot_rlpd.learner.session import Session
 from robot_rlpd.safety import SafeRobot
 from robot_rlpd.task import load_task
 

@@ -101,7 +101,7 @@ def record(config: RecordConfig) -> int:
     if config.out.exists() and not config.append:
         raise StoreError("exists already", field=str(config.out), hint="choose another --out, or add to it: --append")
     setup = load_task(config.task, task_options)
-    make_device = load_entry_point("robot_rlpd.teleop", config.device)
+    make_device = load_entry_point("robot_rlpd.teleop", config.device, field="device")
     report = RecordReport()
     line = ProgressLine(config.episodes)
     with contextlib.ExitStack() as stack:
@@ -262,7 +262,7 @@ def import_file(config: ImportConfig) -> int:
         env_kwargs=parse_json_object(config.env_kwargs, field="env_kwargs"),
         max_episode_steps=config.max_episode_steps,
     )
-    read: Converter = load_entry_point("robot_rlpd.converters", config.format)
+    read: Converter = load_entry_point("robot_rlpd.converters", config.format, field="format")
     setup = load_task(config.task, options) if config.task else None
     target = ConversionTarget(
         spec=setup.spec if setup is not None else None,

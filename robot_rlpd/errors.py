@@ -8,6 +8,7 @@ RobotRlpdError
 ├── DataError              a file or an episode holds something unusable (truncated, NaN, wrong shape)
 │   └── StoreError         an episode store cannot be opened, read or written
 ├── RunDirectoryError      a run directory exists, or does not hold what is needed
+├── TrainingError          training cannot go on (a loss is not finite)
 ├── RobotError             the robot reports a fault or cannot go on
 └── BridgeError            the connection to a served robot
     ├── DeadlineError      no answer in time
@@ -81,6 +82,10 @@ class StoreError(DataError):
 
 class RunDirectoryError(RobotRlpdError):
     """A run directory exists already, or does not hold what is needed."""
+
+
+class TrainingError(RobotRlpdError):
+    """Training cannot go on."""
 
 
 class RobotError(RobotRlpdError):

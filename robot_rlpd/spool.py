@@ -88,7 +88,11 @@ class EpisodeWriter:
         self._syncer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spool-sync")
         self._syncing: Future[None] | None = None
         self._synced_s = time.monotonic()
-        self._write(_Start(spec=to_builtins(spec), info=info, observed=self._observed(first, wall_time_s)))
+        try:
+            self._write(_Start(spec=to_builtins(spec), info=info, observed=self._observed(first, wall_time_s)))
+        except BaseException:
+            self.close()
+            raise
 
     def step(self, action: Action, source: Source, result: StepResult, wall_time_s: float) -> None:
         """Write one step; the operating system has it when this returns.
@@ -118,7 +122,8 @@ class EpisodeWriter:
     def close(self) -> None:
         """Close the file; it stays."""
         self._syncer.shutdown(wait=True)
-        self._file.close()
+        with contextlib.suppress(OSError):  # told already: every frame is flushed when it is written
+            self._file.close()
 
     def remove(self) -> None:
         """Close and delete the file, and the spool directory with its last file."""

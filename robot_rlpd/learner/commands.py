@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from robot_rlpd.config import parse_json_object, read_config
+from robot_rlpd.config import parse_json_object
 from robot_rlpd.errors import ConfigError, RunDirectoryError
 from robot_rlpd.interrupt import stop_on_signals
 from robot_rlpd.task import RewardKind, TaskOptions, TaskSetup, load_task
@@ -69,7 +69,7 @@ class TrainCommand:
     """Share of prior data in each minibatch, 0 to 1 (default: the preset's)."""
     initial_temperature: float | None = None
     """Starting temperature (default: the preset's)."""
-    normalize: bool | None = None
+    normalize: Literal["yes", "no"] | None = None
     """Normalise observations by mean and scale of the prior data (default: the preset's)."""
     eval_every: int | None = None
     """Environment steps between evaluations; 0 never (default: a tenth of --env-steps)."""
@@ -119,15 +119,14 @@ def train(command: Annotated[TrainCommand, tyro.conf.arg(name="")]) -> int:
     The run directory holds config.json, metrics.jsonl, checkpoints/ and every episode (episodes.zarr). Ctrl-C saves a
     checkpoint and ends; --resume goes on.
     """
-    from robot_rlpd.learner.session import CONFIG_FILE, Session, summary
-    from robot_rlpd.learner.session_config import SessionConfig, check_device
+    from robot_rlpd.learner.run_directory import read_run_config
+    from robot_rlpd.learner.session import Session, summary
+    from robot_rlpd.learner.session_config import check_device
 
     logging.getLogger("robot_rlpd").setLevel(logging.INFO)
     if command.resume is not None:
         run_dir = command.resume
-        if not (run_dir / CONFIG_FILE).is_file():
-            raise RunDirectoryError(f"not a run directory: no {CONFIG_FILE}", field=str(run_dir))
-        config = read_config(run_dir / CONFIG_FILE, SessionConfig)
+        config = read_run_config(run_dir)
         env_steps = config.env_steps if command.env_steps is None else command.env_steps
         config = replace(config, robot=command.robot or config.robot, env_steps=env_steps)
     else:
@@ -222,7 +221,7 @@ def resolve(command: TrainCommand) -> SessionConfig:
         success_when=command.success_when,
         env_kwargs=parse_json_object(command.env_kwargs, field="env_kwargs"),
         max_episode_steps=command.max_episode_steps,
-        normalize=command.preset in NORMALIZED if command.normalize is None else command.normalize,
+        normalize=command.preset in NORMALIZED if command.normalize is None else command.normalize == "yes",
         eval_every=max(1, env_steps // 10) if command.eval_every is None else command.eval_every,
         eval_episodes=command.eval_episodes,
         time_limit_min=command.time_limit_min,
@@ -267,13 +266,16 @@ def open_policy(path: Path, robot: Robot) -> Policy:
 
 def _new_session(config: SessionConfig, run_dir: Path, robot: Robot, task: Task) -> Session:
     """A session that cannot start leaves no run directory in the way of the next try."""
-    from robot_rlpd.learner.session import Session, prepare_run_directory
+    from robot_rlpd.learner.run_directory import prepare_run_directory
+    from robot_rlpd.learner.session import Session
 
-    prepare_run_directory(config, run_dir)
     try:
+        prepare_run_directory(config, run_dir)
         return Session(config, run_dir, robot, task)
+    except RunDirectoryError:  # it holds something of somebody else
+        raise
     except BaseException:
-        shutil.rmtree(run_dir)
+        shutil.rmtree(run_dir, ignore_errors=True)
         raise
 
 

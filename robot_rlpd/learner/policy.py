@@ -11,7 +11,7 @@ from torch import Tensor
 
 from robot_rlpd.learner.checkpoint import BEST, Checkpoint, load_checkpoint
 from robot_rlpd.learner.networks import actor_forward
-from robot_rlpd.robot import Action, Observation, Source
+from robot_rlpd.robot import Action, Observation, Policy, Source
 from robot_rlpd.specs import check_contract
 
 if TYPE_CHECKING:
@@ -49,6 +49,31 @@ class ActorPolicy:
         flat = normalized(self._contract.flatten(observation), self._normalizer)
         unit = self._act(torch.from_numpy(flat)[None])[0]
         return self._contract.action.from_unit(unit.cpu().numpy())
+
+
+class WarmUpPolicy:
+    """One policy as long as `first_acts` says so, then the other, also within an episode.
+
+    Args:
+        first: Acts at the beginning, such as a random policy.
+        then: Acts from then on.
+        first_acts: Asked before every action.
+    """
+
+    def __init__(self, first: Policy, then: Policy, first_acts: Callable[[], bool]) -> None:
+        self._first, self._then, self._first_acts = first, then, first_acts
+        self.source = first.source
+
+    def reset(self) -> None:
+        """Reset both."""
+        self._first.reset()
+        self._then.reset()
+
+    def __call__(self, observation: Observation) -> Action:
+        """The action of whose turn it is."""
+        chosen = self._first if self._first_acts() else self._then
+        self.source = chosen.source
+        return chosen(observation)
 
 
 def normalized(flat: NDArray[np.float32], normalizer: Normalizer | None) -> NDArray[np.float32]:

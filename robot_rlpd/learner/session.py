@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from robot_rlpd.config import write_config
 from robot_rlpd.episode import Episode, EpisodeInfo
-from robot_rlpd.errors import BridgeError, RobotError, RobotRlpdError
+from robot_rlpd.errors import BridgeError, RobotError, TrainingError
 from robot_rlpd.evaluation import EVALUATION_SEED_OFFSET, evaluate
 from robot_rlpd.learner.checkpoint import BEST, LATEST, Checkpoint, load_checkpoint, save_checkpoint
 from robot_rlpd.learner.metrics import MetricsLog
-from robot_rlpd.learner.policy import ActorPolicy, Normalizer, normalized
+from robot_rlpd.learner.policy import ActorPolicy, Normalizer, WarmUpPolicy, normalized
 from robot_rlpd.learner.prior import PriorReport, fill_replay, fit_normalizer, judged, load_prior
 from robot_rlpd.learner.q_range import QRangeAlarm
 from robot_rlpd.learner.replay import ReplayBuffer, SymmetricSampler
 from robot_rlpd.learner.rlpd import RLPD
+from robot_rlpd.learner.run_directory import CHECKPOINTS, EPISODES
 from robot_rlpd.learner.session_config import SessionConfig, num_threads
 from robot_rlpd.progress import ProgressLine
 from robot_rlpd.robot import RandomPolicy
@@ -38,12 +38,7 @@ if TYPE_CHECKING:
 
 PATIENCE = 3
 """Interrupted episodes in a row after which the session gives up."""
-CONFIG_FILE, EPISODES = "config.json", "episodes.zarr"
 _logger = logging.getLogger(__name__)
-
-
-class TrainingError(RobotRlpdError):
-    """Training cannot go on (a loss is not finite)."""
 
 
 class Session(SilentListener):
@@ -130,7 +125,7 @@ class Session(SilentListener):
 
     def save(self, name: str) -> Path:
         """Write a checkpoint; one that exists stays as it is where the learner is not finite."""
-        path = self.run_dir / "checkpoints" / name
+        path = self.run_dir / CHECKPOINTS / name
         learner = self.learner.state_dict()
         if not all(bool(tensor.isfinite().all()) for tensor in learner.values()):
             _logger.warning("parameters are not finite; %s is not written", path)
@@ -184,7 +179,10 @@ class Session(SilentListener):
         warm_up = self.env_steps < self.config.start_training
         seed = int(np.random.SeedSequence([self.config.seed, self.episodes]).generate_state(1)[0])
         seed %= EVALUATION_SEED_OFFSET
-        policy: Policy = _WarmUp(self, seed) if warm_up else self._acting_policy()
+        policy: Policy = self._acting_policy()
+        if warm_up:
+            random = RandomPolicy(self.robot.spec, np.random.default_rng(seed))
+            policy = WarmUpPolicy(random, policy, lambda: self.env_steps < self.config.start_training)
         rollout(
             self.robot,
             policy,
@@ -218,7 +216,7 @@ class Session(SilentListener):
         )
         self.alarm.see(outcome.reward)
         self.env_steps += 1
-        if self.env_steps >= self.config.start_training:
+        if self.env_steps > self.config.start_training:
             self._update()
         if self.env_steps % self.config.log_every == 0:
             self._log()
@@ -301,47 +299,12 @@ class Session(SilentListener):
             self.alarm.see(*part.rewards.tolist())
         self.env_steps, self.episodes = len(self.online), report.episodes
         self.trained_s, self.evaluation = checkpoint.trained_s, checkpoint.evaluation
-        best = self.run_dir / "checkpoints" / BEST
+        best = self.run_dir / CHECKPOINTS / BEST
         if best.is_file() and (evaluation := load_checkpoint(best).evaluation):
             self.best_success_rate = evaluation["success_rate"]
         while self._next_evaluation and self._next_evaluation <= self.env_steps:
             self._next_evaluation += self.config.eval_every
         self.generator.manual_seed(int(np.random.SeedSequence([self.config.seed, self.env_steps]).generate_state(1)[0]))
-
-
-class _WarmUp:
-    """Uniform random actions until the session has enough steps, then the actor, within one episode."""
-
-    def __init__(self, session: Session, seed: int) -> None:
-        self._session = session
-        self._random = RandomPolicy(session.robot.spec, np.random.default_rng(seed))
-        self._actor = session._acting_policy()
-        self.source: Source = self._random.source
-
-    def reset(self) -> None:
-        """Nothing to forget."""
-
-    def __call__(self, observation: Observation) -> Action:
-        """Random before `start_training`, the actor from then on."""
-        chosen = self._random if self._session.env_steps < self._session.config.start_training else self._actor
-        self.source = chosen.source
-        return chosen(observation)
-
-
-def prepare_run_directory(config: SessionConfig, run_dir: Path) -> None:
-    """Make a new run directory with the exact configuration.
-
-    Raises:
-        RunDirectoryError: It exists and is not empty.
-    """
-    from robot_rlpd.errors import RunDirectoryError
-
-    if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
-        raise RunDirectoryError(
-            "exists already", field=str(run_dir), hint=f"go on with --resume {run_dir}, or choose another --run-dir"
-        )
-    (run_dir / "checkpoints").mkdir(parents=True, exist_ok=True)
-    write_config(run_dir / CONFIG_FILE, config)
 
 
 def summary(session: Session, reason: str) -> dict[str, Any]:
@@ -353,7 +316,7 @@ def summary(session: Session, reason: str) -> dict[str, Any]:
         "gradient_steps": session.learner.gradient_steps,
         "episodes": session.episodes,
         "trained_s": round(session.trained_s, 3),
-        "utd_ratio": session.learner.gradient_steps / max(1, session.env_steps - session.config.start_training + 1),
+        "utd_ratio": session.learner.gradient_steps / max(1, session.env_steps - session.config.start_training),
         "prior": dataclasses.asdict(session.prior_report),
         "evaluation": session.evaluation,
         "best_success_rate": session.best_success_rate if session.best_success_rate >= 0 else None,

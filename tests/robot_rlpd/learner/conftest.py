@@ -6,7 +6,8 @@ import pytest
 
 from robot_rlpd.episode_store import EpisodeStore
 from robot_rlpd.learner.rlpd import RLPDConfig
-from robot_rlpd.learner.session import Session, prepare_run_directory
+from robot_rlpd.learner.run_directory import prepare_run_directory
+from robot_rlpd.learner.session import Session
 from robot_rlpd.learner.session_config import SessionConfig
 from robot_rlpd.rollout import rollout
 from robot_rlpd.spool import StoreListener

@@ -12,7 +12,7 @@ from robot_rlpd.errors import ConfigError
 from robot_rlpd.evaluation import EVALUATION_SEED_OFFSET
 from robot_rlpd.learner.commands import DEFAULT_ENV_STEPS, TrainCommand, resolve
 from robot_rlpd.learner.presets import PRESETS, START_TRAINING
-from robot_rlpd.learner.session import CONFIG_FILE
+from robot_rlpd.learner.run_directory import CONFIG_FILE
 from robot_rlpd.learner.session_config import SessionConfig
 
 if TYPE_CHECKING:
@@ -182,7 +182,8 @@ def test_a_run_that_cannot_start_leaves_no_directory_in_the_way(run: Run, tmp_pa
         (("train", "--task", "reach"), "run_dir"),
         (("train", "--run-dir", "somewhere"), "task"),
         (("train", "--task", "juggle", "--run-dir", "somewhere"), "task"),
-        (("train", "--resume", "nowhere"), "nowhere/config.json"),
+        (("train", "--resume", "nowhere"), "nowhere"),
+        (("train", "--task", "reach", "--run-dir", "somewhere", "--device", "moon"), "device"),
         (("eval", "--task", "reach", "--policy", "nowhere"), "nowhere"),
         (("eval", "--task", "reach", "--policy", "nowhere", "--episodes", "0"), "episodes"),
     ],

@@ -10,12 +10,21 @@ import torch
 from robot_rlpd.config import read_config
 from robot_rlpd.episode import Ended
 from robot_rlpd.episode_store import EpisodeStore
-from robot_rlpd.errors import BridgeError, ConfigError, DataError, MismatchError, RobotError, RunDirectoryError
+from robot_rlpd.errors import (
+    BridgeError,
+    ConfigError,
+    DataError,
+    MismatchError,
+    RobotError,
+    RunDirectoryError,
+    TrainingError,
+)
 from robot_rlpd.evaluation import EVALUATION_SEED_OFFSET
 from robot_rlpd.learner.checkpoint import BEST, LATEST, load_checkpoint
 from robot_rlpd.learner.metrics import read_metrics
 from robot_rlpd.learner.rlpd import RLPDConfig
-from robot_rlpd.learner.session import CONFIG_FILE, EPISODES, PATIENCE, TrainingError, prepare_run_directory, summary
+from robot_rlpd.learner.run_directory import CONFIG_FILE, EPISODES, prepare_run_directory
+from robot_rlpd.learner.session import PATIENCE, summary
 from robot_rlpd.learner.session_config import LARGE_UPDATE_PARAMETERS, SessionConfig, num_threads
 from robot_rlpd.robot import Action, Source, StepResult
 from robot_rlpd.rollout import rollout
@@ -99,15 +108,15 @@ class Failing(FarTarget):
 # Counting
 
 
-def test_every_step_from_start_training_on_is_followed_by_utd_ratio_critic_updates(start: Start) -> None:
+def test_every_step_after_start_training_is_followed_by_utd_ratio_critic_updates(start: Start) -> None:
     session = start(env_steps=30, start_training=10)
     assert session.run(never) == "finished"
     assert session.env_steps == 30
-    assert session.learner.gradient_steps == 2 * (30 - 10 + 1)
+    assert session.learner.gradient_steps == 2 * (30 - 10)
     assert summary(session, "finished")["utd_ratio"] == 2.0
 
 
-def test_the_first_update_comes_when_env_steps_reaches_start_training(
+def test_the_first_update_comes_after_the_first_step_that_was_not_random(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = start(env_steps=14, start_training=10)
@@ -120,7 +129,7 @@ def test_the_first_update_comes_when_env_steps_reaches_start_training(
     monkeypatch.setattr(session.learner, "update", counted)
     session.run(never)
     compiling = 0
-    assert seen == [compiling, 10, 11, 12, 13, 14]
+    assert seen == [compiling, 11, 12, 13, 14]
 
 
 def test_without_an_update_the_learner_is_as_it_was(start: Start) -> None:
@@ -157,7 +166,7 @@ def test_evaluation_is_no_environment_step_and_has_seeds_of_its_own(start: Start
     session = start(robot=robot, task=FakeTask(max_episode_steps=5), eval_every=10, eval_episodes=2)
     session.run(never)
     assert session.env_steps == len(session.online) == session.store.num_steps == 30
-    assert session.learner.gradient_steps == 2 * (30 - 10 + 1)
+    assert session.learner.gradient_steps == 2 * (30 - 10)
     evaluations = list(read_metrics(tmp_path / "run", "evaluation"))
     own = [seed for seed in robot.seeds if seed >= EVALUATION_SEED_OFFSET]
     assert own == [EVALUATION_SEED_OFFSET, EVALUATION_SEED_OFFSET + 1] * len(evaluations)
@@ -369,7 +378,7 @@ def test_minibatches_are_half_prior_data(start: Start, record: Record) -> None:
     assert session.sampler.offline is not None
     assert len(session.sampler.offline) == session.prior_report.transitions > 0
     session.run(never)
-    assert session.learner.gradient_steps == 2 * (30 - 10 + 1)
+    assert session.learner.gradient_steps == 2 * (30 - 10)
 
 
 def test_without_prior_data_minibatches_are_all_online(start: Start) -> None:

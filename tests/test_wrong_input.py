@@ -1,0 +1,562 @@
+"""What a user sees after typing something wrong: one line that says what, an exit status, one JSON object."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import inspect
+import json
+import os
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+import pytest
+import torch
+import zarr
+
+from robot_rlpd.bridge.client import RemoteRobot
+from robot_rlpd.bridge.server import RobotServer
+from robot_rlpd.cli import main
+from robot_rlpd.config import write_config
+from robot_rlpd.episode_store import EpisodeStore
+from robot_rlpd.learner.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from robot_rlpd.learner.networks import actor_shapes
+from robot_rlpd.learner.rlpd import RLPDConfig
+from robot_rlpd.learner.session_config import SessionConfig
+from robot_rlpd.task import TaskOptions
+from robot_rlpd.testing import FakeRobot
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DATA = Path(os.environ.get("ROBOT_RLPD_DATA", Path(__file__).parents[2] / "shared" / "data"))
+TASKS = ("gymnasium:<id>", "pick_place", "reach")
+
+
+class Outcome:
+    """What one call printed and returned."""
+
+    def __init__(self, status: int, out: str, err: str) -> None:
+        self.status, self.out, self.err = status, out, err
+
+    @property
+    def lines(self) -> list[str]:
+        return [line for line in self.err.splitlines() if line.strip()]
+
+    @property
+    def json(self) -> Any:
+        assert self.out.count("\n") == 1
+        return json.loads(self.out)
+
+
+class Typed:
+    """Runs commands in this process, as typed in a directory of wrong things."""
+
+    def __init__(self, capfd: pytest.CaptureFixture[str]) -> None:
+        self._capfd = capfd
+
+    def run(self, *words: str) -> Outcome:
+        self._capfd.readouterr()
+        status = main(list(words))
+        return Outcome(status, *self._capfd.readouterr())
+
+    def fails(self, *words: str, told: tuple[str, ...] = (), status: int = 1) -> None:
+        """One line on standard error that contains all of `told`, and with --json the same in one object."""
+        plain = self.run(*words)
+        assert (plain.status, plain.out) == (status, "")
+        (line,) = plain.lines
+        assert line.startswith("error: ")
+        assert [part for part in told if part not in line] == [], line
+        as_json = self.run(*words, "--json")
+        assert as_json.status == status
+        assert list(as_json.json) == ["error"]
+        assert set(as_json.json["error"]) == {"type", "message", "field", "found", "allowed", "hint"}
+        assert as_json.lines == [f"error: {as_json.json['error']['message']}"]
+        assert [part for part in told if part not in as_json.lines[0]] == []
+
+
+@pytest.fixture
+def typed(capfd: pytest.CaptureFixture[str], here: Path, monkeypatch: pytest.MonkeyPatch) -> Typed:
+    monkeypatch.chdir(here)
+    return Typed(capfd)
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Stores of two robots, a run, its policy, and all kinds of files that are none of these."""
+    directory = tmp_path_factory.mktemp("wrong")
+    for task in ("reach", "pick_place"):
+        words = ["record", "--task", task, "--episodes", "1", "--out", str(directory / f"{task}.zarr"), "--json"]
+        assert main(words) == 0
+    save_run(directory / "run", directory / "reach.zarr")
+    assert main(["export", str(directory / "run"), "--out", str(directory / "policy.onnx"), "--json"]) == 0
+    zarr.create_group(directory / "foreign.zarr").create_array("a", shape=(3,), dtype="f4")
+    (directory / "text").write_text("hello\n")
+    for suffix in ("onnx", "pt", "hdf5"):
+        (directory / f"garbage.{suffix}").write_bytes(np.random.default_rng(0).bytes(3000))
+        (directory / f"empty.{suffix}").touch()
+    wrong_policies(directory)
+    wrong_checkpoints(directory)
+    wrong_demonstrations(directory)
+    wrong_runs(directory)
+    return directory
+
+
+def save_run(run: Path, store: Path) -> None:
+    with EpisodeStore.open(store) as opened:
+        contract = opened.spec.contract()
+    config = RLPDConfig(hidden_dims=(4,))
+    shapes = actor_shapes(contract.observation_size, contract.action.size, config.hidden_dims)
+    checkpoint = Checkpoint(
+        contract=contract,
+        task="reach",
+        task_options=TaskOptions(),
+        max_episode_steps=40,
+        config=config,
+        learner={f"actor/{name}": torch.zeros(shape) for name, shape in shapes.items()},
+    )
+    (run / "checkpoints").mkdir(parents=True)
+    save_checkpoint(run / "checkpoints" / "latest.pt", checkpoint)
+    write_config(run / "config.json", SessionConfig(task="reach", rlpd=config))
+
+
+def wrong_policies(directory: Path) -> None:
+    import onnx
+    from onnx import TensorProto, helper
+
+    content = (directory / "policy.onnx").read_bytes()
+    for share in (1, 10, 50, 99):
+        (directory / f"truncated{share}.onnx").write_bytes(content[: len(content) * share // 100])
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [3]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "theirs", [x], [y])
+    onnx.save(
+        helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]), directory / "foreign.onnx"
+    )
+
+
+def wrong_checkpoints(directory: Path) -> None:
+    path = directory / "run" / "checkpoints" / "latest.pt"
+    content = torch.load(path, weights_only=True)
+    for share in (1, 50, 99):
+        raw = path.read_bytes()
+        (directory / f"truncated{share}.pt").write_bytes(raw[: len(raw) * share // 100])
+    torch.save({"weights": torch.zeros(3)}, directory / "foreign.pt")
+    for name, change in (
+        ("version", {"version": 7}),
+        ("description", {"description": "{}"}),
+        ("json", {"description": "{"}),
+        ("tensors", {"tensors": {}}),
+    ):
+        torch.save(content | change, directory / f"{name}.pt")
+
+
+def wrong_demonstrations(directory: Path) -> None:
+    """D4RL's layout for Pendulum; and what is wrong with it in the name of each file."""
+    rng = np.random.default_rng(0)
+    good = {
+        "observations": rng.normal(size=(40, 3)).astype(np.float32),
+        "actions": rng.uniform(-1, 1, (40, 1)).astype(np.float32),
+        "rewards": np.zeros(40, np.float32),
+        "terminals": np.zeros(40, np.bool_),
+        "timeouts": np.arange(40) % 10 == 9,
+    }
+
+    def write(name: str, changes: dict[str, Any]) -> None:
+        with h5py.File(directory / name, "w") as file:
+            for key, value in (good | changes).items():
+                if value is not None:
+                    file[key] = value
+
+    for key in ("observations", "actions"):
+        damaged = good[key].copy()
+        damaged[13, 0] = np.nan
+        write(f"nan_{key}.hdf5", {key: damaged})
+        write(f"without_{key}.hdf5", {key: None})
+    write("good.hdf5", {})
+    write("short.hdf5", {"rewards": np.zeros(7, np.float32)})
+    write("wide.hdf5", {"actions": np.zeros((40, 2), np.float32)})
+    write("words.hdf5", {"actions": np.full((40, 1), b"left")})
+    write("no_steps.hdf5", {key: value[:0] for key, value in good.items()})
+    write("one_group.hdf5", dict.fromkeys(good) | {"data/demo_0": np.zeros(3)})
+    content = (directory / "good.hdf5").read_bytes()
+    for share in (1, 10, 50, 99):
+        (directory / f"truncated{share}.hdf5").write_bytes(content[: len(content) * share // 100])
+    damaged_head = bytearray(content)
+    damaged_head[0x200:0x800] = rng.bytes(0x600)
+    (directory / "damaged.hdf5").write_bytes(damaged_head)
+
+
+def wrong_runs(directory: Path) -> None:
+    for name, text in (("not_json", "{"), ("other_json", "[]"), ("other_type", '{"task": "reach", "env_steps": "x"}')):
+        (directory / name).mkdir()
+        (directory / name / "config.json").write_text(text)
+
+
+RECORD = "record --task reach --out new.zarr"
+PENDULUM = "record --task gymnasium:Pendulum-v1 --out new.zarr"
+IMPORT = "--format d4rl --task gymnasium:Pendulum-v1 --out new.zarr"
+TRAIN = "train --task reach --run-dir new"
+EVAL = "eval --policy run --task reach"
+SERVE = "serve --address tcp://127.0.0.1:0 --robot"
+RUN = "run policy.onnx --robot sim:reach --pace fast"
+VERIFY = "verify policy.onnx --checkpoint run"
+
+WRONG_NAMES: list[tuple[str, tuple[str, ...]]] = [
+    ("record --out new.zarr --task nope", ("task: ", "nope", *TASKS)),
+    ("train --run-dir new --task nope", ("task: ", "nope", *TASKS)),
+    ("eval --policy run --task nope", ("task: ", "nope", *TASKS)),
+    ("run policy.onnx --robot sim:reach --task nope", ("task: ", "nope", *TASKS)),
+    ("demos import good.hdf5 --format d4rl --out new.zarr --task nope", ("task: ", "nope", *TASKS)),
+    ("sim video reach.zarr --out new.webp --task nope", ("task: ", "nope", *TASKS)),
+    (f"{RECORD} --robot nope", ("robot: ", "nope", "sim:<name>", "tcp://HOST:PORT")),
+    (f"{TRAIN} --robot nope", ("robot: ", "nope", "sim:<name>", "tcp://HOST:PORT")),
+    (f"{EVAL} --robot nope", ("robot: ", "nope", "sim:<name>", "tcp://HOST:PORT")),
+    ("verify policy.onnx --robot nope", ("robot: ", "nope", "sim:<name>", "tcp://HOST:PORT")),
+    ("run policy.onnx --robot nope", ("robot: ", "nope", "sim:<name>", "tcp://HOST:PORT")),
+    (f"{SERVE} nope", ("robot: ", "nope", "sim:<name>")),
+    (f"{TRAIN} --device nope", ("device: ", "found nope", "cpu")),
+    (f"{SERVE} sim:nope", ("robot: ", "sim:nope", "pick_place, reach")),
+    (f"{SERVE} gymnasium:Nope-v1", ("Nope",)),
+    (f"{SERVE} tcp://127.0.0.1:1", ("robot: ", "tcp://127.0.0.1:1", "NAME:ARGUMENT")),
+    (f"{RECORD} --device nope", ("device: ", "nope", "keyboard, scripted")),
+    (f"{RECORD} --device keyboard", ("device: ", "not a terminal")),
+    (f"{PENDULUM} --device scripted", ("device: ", "gymnasium:Pendulum-v1", "no scripted expert")),
+    ("demos import good.hdf5 --format nope --out new.zarr", ("format: ", "nope", "d4rl, robomimic")),
+    ("record --out new.zarr --task gymnasium:Nope-v1", ("task: ", "Nope", "gymnasium:<module>:<id>")),
+    ("record --out new.zarr --task gymnasium:", ("task: ", "gymnasium:<id>")),
+    ("record --out new.zarr --task gymnasium:no_such_module:Nope-v1", ("task: ", "'no_such_module' is not installed")),
+    ("record --out new.zarr --task gymnasium:CartPole-v1", ("action: ", "Discrete", "a Box of continuous actions")),
+    ("train --run-dir new --task gymnasium:CartPole-v1", ("action: ", "Discrete", "a Box of continuous actions")),
+    (f"{SERVE} gymnasium:CartPole-v1", ("action: ", "Discrete", "a Box of continuous actions")),
+]
+
+WRONG_ROBOT: list[tuple[str, tuple[str, ...]]] = [
+    (f"{TRAIN} --prior pick_place.zarr", ("observation.target_from_tcp", "store pick_place.zarr", "cube_position")),
+    ("record --task pick_place --out reach.zarr --append", ("observation.cube_position", "reach.zarr")),
+    (f"{RECORD} --robot sim:pick_place", ("observation.target_from_tcp", "sim:pick_place")),
+    (f"{TRAIN} --robot sim:pick_place", ("observation.target_from_tcp", "sim:pick_place")),
+    ("eval --policy run --task pick_place", ("observation.target_from_tcp",)),
+    ("eval --policy policy.onnx --task pick_place", ("observation.target_from_tcp",)),
+    (f"{VERIFY} --data pick_place.zarr", ("observation.target_from_tcp", "pick_place.zarr")),
+    ("verify policy.onnx --robot sim:pick_place", ("observation.target_from_tcp", "sim:pick_place")),
+    ("run policy.onnx --robot sim:pick_place", ("observation.target_from_tcp", "sim:pick_place")),
+    (f"{RUN} --task pick_place", ("observation.cube_position", "task 'pick_place'")),
+    (f"{RUN} --record pick_place.zarr", ("observation.", "pick_place.zarr")),
+    (f"demos import good.hdf5 {IMPORT.replace('new', 'reach')} --append", ("observation.joint_positions",)),
+]
+
+WRONG_FILES: list[tuple[str, tuple[str, ...]]] = [
+    *[(f"demos {verb} {name}", (name, "store")) for verb in ("info", "list") for name in ("no", "text", "run")],
+    ("demos info foreign.zarr", ("foreign.zarr", "not an episode store")),
+    ("demos info nope://x", ("nope://x", "Protocol not known")),
+    (f"{TRAIN} --prior no", ("no: no such store",)),
+    (f"{TRAIN} --prior text", ("text: not a store",)),
+    (f"{TRAIN} --prior foreign.zarr", ("foreign.zarr: not an episode store",)),
+    (f"{VERIFY} --data run", ("run: not a store",)),
+    (f"{RUN} --record run", ("run: not a store",)),
+    ("sim video run --task reach --out new.webp", ("run: not a store",)),
+    (f"demos import no.hdf5 {IMPORT}", ("no.hdf5: no such file",)),
+    (f"demos import text {IMPORT}", ("text: not a readable HDF5 file",)),
+    (f"demos import garbage.hdf5 {IMPORT}", ("garbage.hdf5: not a readable HDF5 file",)),
+    (f"demos import empty.hdf5 {IMPORT}", ("empty.hdf5: not a readable HDF5 file",)),
+    (f"demos import damaged.hdf5 {IMPORT}", ("damaged.hdf5",)),
+    *[(f"demos import truncated{n}.hdf5 {IMPORT}", (f"truncated{n}.hdf5: the file is truncated",)) for n in (10, 50)],
+    (f"demos import truncated99.hdf5 {IMPORT}", ("truncated99.hdf5",)),
+    (f"demos import truncated1.hdf5 {IMPORT}", ("truncated1.hdf5",)),
+    (f"demos import nan_observations.hdf5 {IMPORT}", ("observations, episode 1, step 3", "NaN", "finite numbers")),
+    (f"demos import nan_actions.hdf5 {IMPORT}", ("nan_actions.hdf5, actions, episode 1, step 3", "NaN")),
+    (f"demos import without_actions.hdf5 {IMPORT}", ("actions: no such dataset", "observations, rewards")),
+    (f"demos import without_observations.hdf5 {IMPORT}", ("field 'observation'", "--field observation=DATASET")),
+    (f"demos import short.hdf5 {IMPORT}", ("short.hdf5, reward: ", "7 rows", "40")),
+    (f"demos import wide.hdf5 {IMPORT}", ("wide.hdf5, actions: ", "(2,)", "(1,)")),
+    (f"demos import words.hdf5 {IMPORT}", ("words.hdf5, actions: ", "numbers")),
+    (f"demos import no_steps.hdf5 {IMPORT}", ("no_steps.hdf5: holds no steps",)),
+    ("demos import one_group.hdf5 --format robomimic --out new.zarr", ("one_group.hdf5", "no episodes")),
+    ("demos import good.hdf5 --format d4rl --out new.zarr", ("task: ", "--task")),
+    ("train --resume no", ("no: not a run directory",)),
+    ("train --resume reach.zarr", ("reach.zarr: not a run directory",)),
+    ("train --resume not_json", ("not_json/config.json: not JSON",)),
+    ("train --resume other_json", ("other_json/config.json: not a SessionConfig",)),
+    ("train --resume other_type", ("other_type/config.json: not a SessionConfig", "env_steps")),
+    *[(f"export {name} --out new.onnx", (name, "checkpoint")) for name in ("no", "reach.zarr", "text", "garbage.pt")],
+    *[(f"export {name}.pt --out new.onnx", (f"{name}.pt",)) for name in ("empty", "foreign", "description", "json")],
+    *[(f"export truncated{n}.pt --out new.onnx", (f"truncated{n}.pt: not a readable",)) for n in (1, 50, 99)],
+    ("export version.pt --out new.onnx", ("version.pt: version", "found 7", "allowed: 1")),
+    ("export tensors.pt --out new.onnx", ("tensors.pt: actor/dense0/kernel", "no such parameter")),
+    ("eval --task reach --policy tensors.pt", ("tensors.pt: actor/dense0/kernel",)),
+    ("eval --task reach --policy no", ("no: no such run directory, checkpoint or .onnx file",)),
+    ("eval --task reach --policy truncated50.onnx", ("truncated50.onnx", "truncated")),
+    *[
+        (f"{command}", (name, reason))
+        for name, reason in (
+            ("no.onnx", "No such file"),
+            ("garbage.onnx", "not an ONNX file"),
+            ("empty.onnx", "empty"),
+            ("foreign.onnx", "not a policy file; make one with: robot-rlpd export"),
+            *((f"truncated{n}.onnx", "truncated") for n in (1, 10, 50, 99)),
+        )
+        for command in (f"run {name} --robot sim:reach", f"verify {name} --checkpoint run")
+    ],
+    ("verify policy.onnx --checkpoint garbage.pt", ("garbage.pt: not a readable checkpoint",)),
+]
+
+WRONG_OUTPUTS: list[tuple[str, tuple[str, ...]]] = [
+    ("record --task reach --out reach.zarr", ("reach.zarr: exists already", "--append")),
+    (f"demos import good.hdf5 {IMPORT.replace('new', 'reach')}", ("reach.zarr: exists already", "--append")),
+    ("train --task reach --run-dir run", ("run: exists already", "--resume run")),
+    ("quickstart --run-dir run", ("run: exists already", "--run-dir")),
+    ("export run --out policy.onnx", ("policy.onnx: exists already", "--force")),
+    ("export run --out nowhere/new.onnx", ("out: ", "nowhere/new.onnx", "existing directory")),
+    ("export run --out /proc/new.onnx", ("/proc/new.onnx",)),
+    ("record --task reach --out /proc/new.zarr", ("/proc/new.zarr: cannot create",)),
+    ("record --task reach --out text/new.zarr", ("text/new.zarr: cannot create", "Not a directory")),
+    (f"demos import good.hdf5 {IMPORT.replace('new', '/proc/new')}", ("/proc/new.zarr: cannot create",)),
+    ("train --task reach --run-dir text", ("text: exists already",)),
+    ("train --task reach --run-dir text/run", ("text/run", "Not a directory")),
+    ("train --task reach --run-dir /proc/run", ("/proc/run",)),
+    ("quickstart --run-dir /proc/run", ("/proc/run",)),
+    (f"{RUN} --record /proc/new.zarr", ("/proc/new.zarr: cannot create",)),
+    ("sim video reach.zarr --task reach --out new.png", ("new.png", ".webp")),
+]
+
+WRONG_VALUES: list[tuple[str, tuple[str, ...]]] = [
+    (f"{PENDULUM} --env-kwargs {{bad", ("env_kwargs: ", "{bad", "a JSON object")),
+    (f"{PENDULUM} --env-kwargs [1]", ("env_kwargs: ", "[1]", "a JSON object")),
+    (f'{PENDULUM} --env-kwargs {{"nope":1}}', ("env_kwargs: ", "nope")),
+    (f"{SERVE} gymnasium:Pendulum-v1 --env-kwargs {{bad", ("env_kwargs: ", "{bad", "a JSON object")),
+    (f"{TRAIN} --env-kwargs {{bad", ("env_kwargs: ", "{bad", "a JSON object")),
+    (f"{EVAL} --env-kwargs {{bad", ("env_kwargs: ", "{bad", "a JSON object")),
+    (f"{RUN} --env-kwargs {{bad", ("env_kwargs: ", "{bad", "a JSON object")),
+    (f"demos import good.hdf5 {IMPORT} --env-kwargs {{bad", ("env_kwargs: ", "{bad", "a JSON object")),
+    (f'{RECORD} --env-kwargs {{"a":1}}', ("env_kwargs: only for gymnasium tasks",)),
+    (f"{RECORD} --success-when nope", ("success_when: only for gymnasium tasks",)),
+    (f"{PENDULUM} --success-when observation[", ("success_when: ", "observation[", "field names")),
+    (f"{PENDULUM} --success-when nope>1", ("success_when: ", "nope", "observation, reward")),
+    (f"{PENDULUM} --success-when observation[3]>1", ("success_when: ", "index 3 is out of bounds")),
+    (f"{PENDULUM} --success-when observation>1", ("success_when: ", "shape (3,)")),
+    (f"{PENDULUM} --success-when 1/0", ("success_when: ", "1/0")),
+    (f"{PENDULUM} --success-when {'-' * 990}1", ("success_when: ",)),
+    (f"demos import good.hdf5 {IMPORT} --field foo", ("field: ", "foo", "NAME=SOURCE")),
+    (f"demos import good.hdf5 {IMPORT} --field foo=actions", ("field: ", "foo", "observation")),
+    (f"demos import good.hdf5 {IMPORT} --field observation=nope", ("nope: no such dataset", "observations")),
+    (f"demos import good.hdf5 {IMPORT} --field observation=observations[0:2]", ("2 entries", "(3,)")),
+    (f"demos import good.hdf5 {IMPORT} --field observation=observations[x]", ("DATASET[a:b]",)),
+    (f"demos import good.hdf5 {IMPORT} --source ghost", ("source: ", "ghost", "human")),
+    (f"demos import good.hdf5 {IMPORT} --control-rate-hz 0", ("control_rate_hz: ", "above 0 Hz")),
+    *[
+        (f"{command} --{option.replace('_', '-')} {value}", (f"{option}: found {value}", f"allowed: {allowed}"))
+        for command, option, value, allowed in (
+            (RECORD, "episodes", "0", "at least 1"),
+            (RECORD, "max_attempts", "0", "at least 1"),
+            (RECORD, "max_episode_steps", "0", "at least 1"),
+            (RECORD, "seed", "-1", "at least 0"),
+            (RECORD, "noise", "nan", "0 to 1"),
+            (f"demos import good.hdf5 {IMPORT}", "max_episode_steps", "-1", "at least 1"),
+            (f"{SERVE} sim:reach", "max_episode_steps", "0", "at least 1"),
+            (f"{SERVE} sim:reach", "command_timeout_s", "-1.0", "above 0 s"),
+            (TRAIN, "env_steps", "0", ">= 1"),
+            (TRAIN, "seed", "-1", ">= 0"),
+            (TRAIN, "start_training", "0", ">= 1"),
+            (TRAIN, "utd_ratio", "0", ">= 1"),
+            (TRAIN, "ensemble_size", "-2", ">= 1"),
+            (TRAIN, "batch_size", "0", ">= 1"),
+            (TRAIN, "eval_every", "-1", ">= 0"),
+            (TRAIN, "eval_episodes", "0", ">= 1"),
+            (TRAIN, "max_episode_steps", "0", "at least 1"),
+            (TRAIN, "threads", "-1", ">= 0"),
+            (TRAIN, "time_limit_min", "nan", "> 0 minutes"),
+            ("train --resume run", "env_steps", "-5", ">= 1"),
+            (EVAL, "episodes", "0", ">= 1"),
+            (EVAL, "seed", "-1", ">= 0"),
+            (EVAL, "max_episode_steps", "0", "at least 1"),
+            (VERIFY, "samples", "0", "at least 1"),
+            (VERIFY, "seed", "-1", "at least 0"),
+            (RUN, "episodes", "0", "at least 1"),
+            (RUN, "seed", "-1", "at least 0"),
+            (RUN, "max_episode_steps", "0", "at least 1"),
+            ("sim video reach.zarr --task reach --out new.webp", "episodes", "0", "1 to 1"),
+            ("quickstart --run-dir new", "demonstrations", "-1", "at least 1"),
+            ("quickstart --run-dir new", "env_steps", "0", "at least 1"),
+            ("quickstart --run-dir new", "episodes", "0", "at least 1"),
+        )
+    ],
+    ("serve --robot sim:reach --address nonsense", ("address: ", "nonsense", "tcp://HOST:PORT or ipc://PATH")),
+    ("serve --robot sim:reach --address tcp://127.0.0.1:99999", ("address: ", "99999")),
+    ("serve --robot sim:reach --address tcp://0.0.0.0:5599", ("address: ", "ssh -L")),
+    (f"{RECORD} --robot tcp://nonsense", ("address: ", "tcp://nonsense", "tcp://HOST:PORT")),
+    ("train --run-dir new", ("task: is needed", "--resume")),
+    ("train --task reach", ("run_dir: is needed", "--resume")),
+    ("verify policy.onnx", ("checkpoint: ", "--checkpoint or --robot")),
+]
+
+
+CASES = [*WRONG_NAMES, *WRONG_ROBOT, *WRONG_FILES, *WRONG_OUTPUTS, *WRONG_VALUES]
+
+
+@pytest.mark.parametrize(("words", "told"), CASES, ids=[words[:80] for words, _ in CASES])
+def test_what_is_wrong_is_told_in_one_line_and_nothing_is_left(words: str, told: tuple[str, ...], typed: Typed) -> None:
+    before = sorted(Path().rglob("*"))
+    typed.fails(*words.split(" "), told=told)
+    assert sorted(Path().rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("record --nope 1", ("--nope", "--task", "--out")),
+        ("record --task reach", ("--out",)),
+        ("record --task reach --out new.zarr --episodes many", ("--episodes", "many")),
+        ("serve --robot sim:reach --pace slow", ("--pace", "slow", "real", "fast")),
+        ("demos info", ("Store: a directory",)),
+        ("train --preset nope", ("--preset", "nope", "quickstart")),
+        ("doctor extra", ("extra",)),
+    ],
+)
+def test_wrong_usage_has_status_2_and_says_what_was_wrong(words: str, told: tuple[str, ...], typed: Typed) -> None:
+    plain = typed.run(*words.split())
+    assert (plain.status, plain.out) == (2, "")
+    assert "Traceback" not in plain.err
+    as_json = typed.run(*words.split(), "--json")
+    assert as_json.status == 2
+    error = as_json.json["error"]
+    assert error["type"] == "usage"
+    assert error["message"].endswith("--help")
+    assert [part for part in told if part not in error["message"] or part not in plain.err.replace("\n", "")] == []
+
+
+@pytest.mark.parametrize("words", ["nope", "demos", "demos nope", "sim nope", "--nope"])
+def test_an_unknown_command_lists_those_that_exist(words: str, typed: Typed) -> None:
+    typed.fails(*words.split(), told=(f"found {words};", "demos info", "train"), status=2)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        RECORD,
+        TRAIN,
+        "train --resume run",
+        EVAL,
+        "verify policy.onnx",
+        "run policy.onnx",
+    ],
+)
+def test_an_address_that_nobody_serves_is_given_up(words: str, typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert inspect.signature(RemoteRobot).parameters["connect_timeout_s"].default == 10.0
+    impatient = functools.partial(RemoteRobot, connect_timeout_s=0.1)
+    monkeypatch.setattr("robot_rlpd.bridge.robots.RemoteRobot", impatient)
+    told = ("tcp://127.0.0.1:1: no answer within 0.1 s", "robot-rlpd serve")
+    typed.fails(*words.split(), "--robot", "tcp://127.0.0.1:1", told=told)
+    assert not Path("new").exists()
+    assert not Path("new.zarr").exists()
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[str]:
+    """Address of a served robot that fits no task here."""
+    server = RobotServer(FakeRobot(), "tcp://127.0.0.1:0", pace="fast")
+    end = threading.Event()
+    thread = threading.Thread(target=server.serve_forever, args=(end.is_set,))
+    thread.start()
+    yield server.address
+    end.set()
+    thread.join()
+
+
+@pytest.mark.parametrize("words", [RECORD, TRAIN, EVAL, "verify policy.onnx", "run policy.onnx"])
+def test_a_served_robot_of_another_contract_is_refused_naming_the_field(words: str, served: str, typed: Typed) -> None:
+    typed.fails(*words.split(), "--robot", served, told=("observation.joint_positions", "no such field", "target"))
+    assert not Path("new").exists()
+    assert not Path("new.zarr").exists()
+
+
+def test_an_address_in_use_is_not_served_twice(served: str, typed: Typed) -> None:
+    words = ("serve", "--robot", "sim:reach", "--address", served)
+    typed.fails(*words, told=("address: in use", served, "--address"))
+
+
+@pytest.mark.parametrize("length", [0, 8, 2000, 100_000, 600_000, 1_205_190])
+def test_a_truncated_file_of_real_demonstrations_is_told(length: int, typed: Typed, tmp_path: Path) -> None:
+    source = DATA / "adroit_door_human.hdf5"
+    if not source.is_file():
+        pytest.skip(f"no {source}; set ROBOT_RLPD_DATA")
+    file = tmp_path / "door.hdf5"
+    with source.open("rb") as whole:
+        file.write_bytes(whole.read(length))
+    typed.fails("demos", "import", str(file), *IMPORT.split(), told=("door.hdf5",))
+    assert not Path("new.zarr").exists()
+
+
+def test_a_process_prints_the_same_without_a_traceback(here: Path) -> None:
+    program = "import sys; from robot_rlpd.cli import main; sys.exit(main())"
+    words = ["train", "--task", "reach", "--run-dir", "new", "--prior", "pick_place.zarr", "--json"]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words], cwd=here, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["error"]["type"] == "MismatchError"
+    assert done.stderr == f"error: {json.loads(done.stdout)['error']['message']}\n"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """An empty file system of 9 MB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=9m", "tmpfs", str(disk)]
+    try:
+        mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except OSError:
+        mounted = False
+    if not mounted:
+        pytest.skip("a tmpfs cannot be mounted here")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def fill(ballast: Path) -> None:
+    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
+
+
+def contents(directory: Path) -> list[Path]:
+    return sorted(path for path in directory.rglob("*") if path.name != "ballast")
+
+
+def test_a_full_disk_is_told_and_what_was_committed_stays(small_disk: Path, typed: Typed) -> None:
+    store, ballast = small_disk / "demos.zarr", small_disk / "ballast"
+    record = ("record", "--task", "reach", "--append", "--out", str(store), "--episodes")
+    assert typed.run(*record, "2").status == 0
+    save_run(small_disk / "run", store)
+    checkpoint = small_disk / "run" / "checkpoints" / "latest.pt"
+    saved = checkpoint.read_bytes()
+    fill(ballast)
+    before = contents(small_disk)
+
+    typed.fails("export", "run", "--out", str(small_disk / "new.onnx"), told=("new.onnx: the disk is full",))
+    typed.fails("train", "--task", "reach", "--run-dir", str(small_disk / "new"), told=("new",))
+    words = IMPORT.replace("new.zarr", str(small_disk / "new.zarr")).split()
+    typed.fails("demos", "import", "good.hdf5", *words, told=("new.zarr",))
+    run = [*RUN.split(), "--record", str(small_disk / "new.zarr")]
+    typed.fails(*run, told=("new.zarr",))
+    assert contents(small_disk) == before
+
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        save_checkpoint(checkpoint, replace(load_checkpoint(checkpoint), env_steps=1))
+    assert checkpoint.read_bytes() == saved
+    failed = typed.run(*record, "5")
+    assert failed.status == 1
+    assert len(failed.lines) == 1
+    assert typed.run("demos", "info", str(store), "--json").json["episodes"] == 2
+
+    ballast.unlink()
+    assert typed.run(*record, "1").status == 0
+    assert typed.run("demos", "info", str(store), "--json").json["episodes"] >= 3
+    assert [path.name for path in contents(small_disk) if path.suffix in (".tmp", ".refused", ".importing")] == []

@@ -14,6 +14,7 @@ import inspect
 import io
 import json
 import logging
+import math
 import os
 import sys
 import typing
@@ -126,17 +127,17 @@ def _parse(command: Any, name: str, arguments: list[str], as_json: bool) -> Any:
 
 def _essence(box: str) -> str:
     """What a boxed usage error says, in one line, without the help texts that go with it."""
-    lines = [line.strip("\u2500\u2502\u256d\u256e\u2570\u256f ") for line in box.splitlines()[1:]]
-    parts = " ".join(line or "\n" for line in lines).split("\n")
-    told = [
-        part.strip() for part in parts if part.strip() and not part.strip().startswith(("For full", "Argument help"))
-    ]
-    return "; ".join(told) or "wrong usage"
+    lines = [line.strip("│| ") for line in box.splitlines()[1:]]
+    parts = " ".join("\n" if set(line) <= set("─╰╯+-") else line for line in lines).split("\n")
+    told = [part.strip() for part in parts if not part.strip().startswith(("For full", "Argument help"))]
+    return "; ".join(part for part in told if part) or "wrong usage"
 
 
 def _fail(error: RobotRlpdError, as_json: bool, status: int) -> int:
     if as_json:
-        found = error.found if isinstance(error.found, (str, int, float, bool, type(None))) else str(error.found)
+        plain = isinstance(error.found, (str, int, type(None)))
+        plain = plain or (isinstance(error.found, float) and math.isfinite(error.found))
+        found = error.found if plain else str(error.found)
         details = {"field": error.field, "found": found, "allowed": error.allowed, "hint": error.hint}
         _print_json({"error": {"type": type(error).__name__, "message": str(error), **details}})
     sys.stderr.write(f"error: {error}\n")
@@ -144,7 +145,7 @@ def _fail(error: RobotRlpdError, as_json: bool, status: int) -> int:
 
 
 def _print_json(data: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(data) + "\n")
+    sys.stdout.write(json.dumps(data, allow_nan=False) + "\n")
 
 
 def _summary(value: str) -> str:

@@ -53,7 +53,7 @@ class Outcome:
     @property
     def json(self) -> Any:
         assert self.out.count("\n") == 1
-        return json.loads(self.out)
+        return json.loads(self.out, parse_constant=pytest.fail)
 
 
 class Typed:

@@ -161,6 +161,23 @@ def test_a_spool_of_another_robot_is_kept_aside_with_a_warning(
     assert (store.spool_directory / "x.refused").exists()
 
 
+def test_an_interrupted_episode_waits_for_a_store_that_can_be_written(
+    tmp_path: Path, store: EpisodeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = store.spool_directory / "x.spool"
+    spool_some_steps(waiting, steps=3)
+
+    def full(episode: Episode) -> bool:
+        raise StoreError("cannot write: No space left on device")
+
+    monkeypatch.setattr(store, "append", full)
+    with pytest.raises(StoreError, match="No space left"):
+        spool.recover(store)
+    monkeypatch.undo()
+    assert [len(episode) for episode in spool.recover(store)] == [3]
+    assert not waiting.exists()
+
+
 def test_the_file_is_brought_to_the_disk_about_once_a_period(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[int] = []
     monkeypatch.setattr("os.fsync", synced.append)

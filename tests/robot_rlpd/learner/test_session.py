@@ -213,7 +213,7 @@ def test_a_stop_request_leaves_a_checkpoint_and_a_resumed_session_goes_on(start:
     session = start(robot=FarTarget())
     assert session.run(when_at(session, 17)) == "stopped"
     checkpoint = load_checkpoint(tmp_path / "run")
-    assert (checkpoint.env_steps, checkpoint.gradient_steps) == (17, 2 * (17 - 10 + 1))
+    assert (checkpoint.env_steps, checkpoint.gradient_steps) == (17, 2 * (17 - 10))
 
     resumed = start(robot=FarTarget(), resume=True)
     assert (resumed.env_steps, resumed.episodes, len(resumed.online)) == (17, session.episodes, 17)
@@ -223,7 +223,7 @@ def test_a_stop_request_leaves_a_checkpoint_and_a_resumed_session_goes_on(start:
 
     assert resumed.run(never) == "finished"
     assert resumed.env_steps == resumed.store.num_steps == 30
-    assert resumed.learner.gradient_steps == 2 * (30 - 10 + 1)
+    assert resumed.learner.gradient_steps == 2 * (30 - 10)
     assert [r["env_steps"] for r in read_metrics(tmp_path / "run", "end")] == [17, 30]
 
 
@@ -234,7 +234,7 @@ def test_steps_recorded_after_the_checkpoint_are_not_lost(start: Start) -> None:
     resumed = start(robot=FarTarget(), resume=True)
     assert resumed.env_steps == len(resumed.online) == 12 + 6
     assert resumed.episodes == session.episodes + 1
-    assert resumed.learner.gradient_steps == 2 * (12 - 10 + 1)
+    assert resumed.learner.gradient_steps == 2 * (12 - 10)
 
 
 class Killed(BaseException):

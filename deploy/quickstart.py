@@ -27,7 +27,7 @@ class QuickstartCommand:
     """Directory for everything it makes (default: runs/quickstart-<date>-<time>)."""
     demonstrations: int = 20
     """Scripted demonstrations to record."""
-    env_steps: int = 20_000
+    env_steps: int = 30_000
     """Environment steps of training."""
     episodes: int = 50
     """Episodes in which the deployed policy is evaluated."""

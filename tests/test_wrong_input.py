@@ -280,6 +280,8 @@ WRONG_FILES: list[tuple[str, tuple[str, ...]]] = [
     (f"demos import no_steps.hdf5 {IMPORT}", ("no_steps.hdf5: holds no steps",)),
     ("demos import one_group.hdf5 --format robomimic --out new.zarr", ("one_group.hdf5", "no episodes")),
     ("demos import good.hdf5 --format d4rl --out new.zarr", ("task: ", "--task")),
+    ("plot no --out new.svg", ("no: no run directory",)),
+    ("plot not_json --out new.svg", ("not_json: no run directory",)),
     ("train --resume no", ("no: not a run directory",)),
     ("train --resume reach.zarr", ("reach.zarr: not a run directory",)),
     ("train --resume not_json", ("not_json/config.json: not JSON",)),
@@ -324,6 +326,8 @@ WRONG_OUTPUTS: list[tuple[str, tuple[str, ...]]] = [
     ("quickstart --run-dir /proc/run", ("/proc/run",)),
     (f"{RUN} --record /proc/new.zarr", ("/proc/new.zarr: cannot create",)),
     ("sim video reach.zarr --task reach --out new.png", ("new.png", ".webp")),
+    ("plot run --out new.xyz", ("out: ", "new.xyz", ".svg, .png, .pdf")),
+    ("plot run --out nowhere/new.svg", ("nowhere/new.svg: No such file or directory",)),
 ]
 
 WRONG_VALUES: list[tuple[str, tuple[str, ...]]] = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections import defaultdict
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tyro
 
+from robot_rlpd.config import replacing
 from robot_rlpd.errors import ConfigError, RunDirectoryError
 from robot_rlpd.evaluation import wilson_interval
 from robot_rlpd.learner.metrics import read_metrics
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 SEED_FIELDS = ("seed", "robot", "device", "threads", "compile_update")
 """Configuration fields in which runs of one group may differ."""
+SUFFIXES = (".svg", ".png", ".pdf")
 BAND_COLOURS = ("#1f6feb", "#d1495b", "#2a9d8f", "#8d6a9f", "#e09f3e")
 
 
@@ -33,9 +36,14 @@ def plot_curves(groups: Mapping[str, Sequence[Path]], out: Path, *, title: str =
 
     Args:
         groups: Run directories by label; runs of a group differ in their seeds only.
-        out: File to write; its ending chooses the kind (.svg, .png).
+        out: File to write; its ending, one of `SUFFIXES`, chooses the kind.
         title: Above the plot.
+
+    Raises:
+        ConfigError: Another ending.
     """
+    if out.suffix not in SUFFIXES:
+        raise ConfigError(field="out", found=str(out), allowed=f"a file name that ends in {', '.join(SUFFIXES)}")
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -51,8 +59,11 @@ def plot_curves(groups: Mapping[str, Sequence[Path]], out: Path, *, title: str =
     axes.grid(alpha=0.3)
     if groups:
         axes.legend(loc="best", frameon=False)
-    figure.savefig(out)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format=out.suffix[1:])
     plt.close(figure)
+    with replacing(out) as file:
+        file.write(drawn.getbuffer())
 
 
 def _band(runs: Sequence[Sequence[dict[str, Any]]]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:

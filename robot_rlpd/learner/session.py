@@ -15,6 +15,7 @@ import torch
 from robot_rlpd.episode import Episode, EpisodeInfo
 from robot_rlpd.errors import BridgeError, RobotError, TrainingError
 from robot_rlpd.evaluation import EVALUATION_SEED_OFFSET, evaluate
+from robot_rlpd.learner.allocator import keep_freed_memory
 from robot_rlpd.learner.checkpoint import BEST, LATEST, Checkpoint, load_checkpoint, save_checkpoint
 from robot_rlpd.learner.metrics import MetricsLog
 from robot_rlpd.learner.policy import ActorPolicy, Normalizer, WarmUpPolicy, normalized
@@ -57,6 +58,7 @@ class Session(SilentListener):
 
     def __init__(self, config: SessionConfig, run_dir: Path, robot: Robot, task: Task, *, resume: bool = False) -> None:
         torch.set_num_threads(num_threads(config))
+        keep_freed_memory()
         self.config, self.run_dir, self.robot, self.task = config, run_dir, robot, task
         self.contract = robot.spec.contract()
         found, self.prior_report = load_prior(config.prior, task, self.contract)

@@ -69,7 +69,12 @@ def test_a_group_is_two_words(monkeypatch: pytest.MonkeyPatch, capsys: Capture) 
     points = {name: EntryPoint(name=name, value="nowhere:nothing", group=cli.GROUP) for name in ("arms.list", "arm")}
     monkeypatch.setattr(cli, "entry_points", lambda group: points)
     loaded: list[str] = []
-    monkeypatch.setattr(cli, "load_entry_point", lambda group, name: loaded.append(name) or (lambda config: 0))
+
+    def load(group: str, name: str) -> Callable[[object], int]:
+        loaded.append(name)
+        return lambda config: 0
+
+    monkeypatch.setattr(cli, "load_entry_point", load)
     monkeypatch.setattr(cli, "_parse", lambda command, name, arguments, as_json: arguments)
     assert cli.main(["arms", "list", "x"]) == 0
     assert cli.main(["arm", "list"]) == 0
@@ -129,14 +134,14 @@ def test_a_mistake_of_this_program_is_not_hidden(doctor: Any) -> None:
 
 
 def test_wrong_usage_is_told_on_both_streams(capsys: Capture) -> None:
-    assert cli.main(["doctor", "--jsn"]) == 2
+    assert cli.main(["doctor", "--unheard-of"]) == 2
     plain = capsys.readouterr()
     assert plain.out == ""
-    assert cli.main(["doctor", "--jsn", "--json"]) == 2
+    assert cli.main(["doctor", "--unheard-of", "--json"]) == 2
     as_json = capsys.readouterr()
-    assert "--jsn" in plain.err
-    assert "--jsn" in as_json.err
-    message = "Unrecognized options: --jsn; see robot-rlpd doctor --help"
+    assert "--unheard-of" in plain.err
+    assert "--unheard-of" in as_json.err
+    message = "Unrecognized options: --unheard-of; see robot-rlpd doctor --help"
     assert json.loads(as_json.out) == {"error": {"type": "usage", "message": message}}
 
 

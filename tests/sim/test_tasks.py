@@ -130,7 +130,6 @@ def test_data_of_another_robot_are_refused() -> None:
         ("x", TaskOptions()),
         ("", TaskOptions(success_when="reward > 1")),
         ("", TaskOptions(env_kwargs={"a": 1})),
-        ("", TaskOptions(max_episode_steps=0)),
     ],
 )
 def test_options_that_cannot_be_honoured_are_refused(module: ModuleType, argument: str, options: TaskOptions) -> None:

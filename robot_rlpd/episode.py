@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robot_rlpd.errors import DataError
+from robot_rlpd.robot import Action, Observation, Source, StepResult
 from robot_rlpd.specs import RobotSpec
+from robot_rlpd.task import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from robot_rlpd.robot import Action, Source, StepResult
     from robot_rlpd.task import Task
 
 
@@ -125,6 +126,29 @@ class Episode:
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 row = int(np.argwhere(~np.isfinite(array))[0][0])
                 raise DataError(field=f"{name}, step {row}", found="NaN or infinity", allowed="finite numbers")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of the control loop, whole, for those who listen to it.
+
+    Attributes:
+        observation: What the policy saw.
+        action: What it commanded.
+        source: Who chose the action.
+        result: What came back; `result.observation` is the next observation.
+        executed_action: What was applied after limits.
+        outcome: What the task made of it.
+        wall_time_s: Unix time at its end.
+    """
+
+    observation: Observation
+    action: Action
+    source: Source
+    result: StepResult
+    executed_action: Action
+    outcome: Outcome
+    wall_time_s: float
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,10 +14,10 @@ from robot_rlpd.rollout import SilentListener, rollout
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from robot_rlpd.episode import Episode, EpisodeInfo
-    from robot_rlpd.robot import Action, Observation, Policy, Robot, Source, StepResult
+    from robot_rlpd.episode import Episode, EpisodeInfo, Step
+    from robot_rlpd.robot import Policy, Robot
     from robot_rlpd.rollout import Listener
-    from robot_rlpd.task import Outcome, Task
+    from robot_rlpd.task import Task
 
 EVALUATION_SEED_OFFSET = 1_000_000
 """Evaluation resets use seeds from here on; training uses those below."""
@@ -101,18 +101,10 @@ class _Tally(SilentListener):
         self.total = 0.0
         self.solved = 0
 
-    def on_step(
-        self,
-        observation: Observation,
-        action: Action,
-        source: Source,
-        result: StepResult,
-        outcome: Outcome,
-        wall_time_s: float,
-    ) -> None:
+    def on_step(self, step: Step) -> None:
         """Add up."""
-        self.total += outcome.reward
-        self.solved += int(outcome.success)
+        self.total += step.outcome.reward
+        self.solved += int(step.outcome.success)
 
 
 def evaluate(

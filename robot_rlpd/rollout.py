@@ -10,13 +10,13 @@ import uuid
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from robot_rlpd.episode import Ended, Episode, EpisodeBuilder, EpisodeInfo
+from robot_rlpd.episode import Ended, Episode, EpisodeBuilder, EpisodeInfo, Step
 from robot_rlpd.errors import OutcomeUnknownError, RobotError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from robot_rlpd.robot import Action, Observation, Policy, Robot, Source, StepResult
+    from robot_rlpd.robot import Observation, Policy, Robot, StepResult
     from robot_rlpd.specs import RobotSpec
     from robot_rlpd.task import Outcome, Task
 
@@ -31,16 +31,8 @@ class Listener(Protocol):
         """The reset is done."""
         ...
 
-    def on_step(
-        self,
-        observation: Observation,
-        action: Action,
-        source: Source,
-        result: StepResult,
-        outcome: Outcome,
-        wall_time_s: float,
-    ) -> None:
-        """One step is done: `observation` was seen, `action` commanded, `result` came back."""
+    def on_step(self, step: Step) -> None:
+        """One step is done."""
         ...
 
     def on_end(self, episode: Episode) -> None:
@@ -54,15 +46,7 @@ class SilentListener:
     def on_start(self, spec: RobotSpec, info: EpisodeInfo, first: StepResult, wall_time_s: float) -> None:
         """Nothing."""
 
-    def on_step(
-        self,
-        observation: Observation,
-        action: Action,
-        source: Source,
-        result: StepResult,
-        outcome: Outcome,
-        wall_time_s: float,
-    ) -> None:
+    def on_step(self, step: Step) -> None:
         """Nothing."""
 
     def on_end(self, episode: Episode) -> None:
@@ -156,11 +140,12 @@ def _run_steps(
         wall_time_s = wall_clock()
         executed = action if result.executed_action is None else result.executed_action
         outcome = task.evaluate(observation, executed, result.signals, result.observation)
+        step = Step(observation, action, policy.source, result, executed, outcome, wall_time_s)
         builder.step(action, policy.source, result, wall_time_s)
         judged.success = outcome.success or (judged.success and not task.success_at_end)
         judged.ended = _ended(outcome, len(builder), task)
         for listener in listeners:
-            listener.on_step(observation, action, policy.source, result, outcome, wall_time_s)
+            listener.on_step(step)
         observation = result.observation
         if result.fault:
             raise RobotError(result.fault, field=f"robot '{robot.spec.name}'")

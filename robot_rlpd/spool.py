@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from robot_rlpd.robot import Action, Observation
+    from robot_rlpd.episode import Step
+    from robot_rlpd.robot import Action
     from robot_rlpd.specs import ArraySpec
-    from robot_rlpd.task import Outcome
 
 SYNC_PERIOD_S = 1.0
 _HEADER = struct.Struct("<II")
@@ -173,19 +173,10 @@ class StoreListener:
         path = self._store.spool_directory / f"{info.uuid}.spool"
         self._writer = EpisodeWriter(path, spec, info, first, wall_time_s)
 
-    def on_step(
-        self,
-        observation: Observation,
-        action: Action,
-        source: Source,
-        result: StepResult,
-        outcome: Outcome,
-        wall_time_s: float,
-    ) -> None:
+    def on_step(self, step: Step) -> None:
         """Spool the step."""
-        del observation, outcome
         if self._writer is not None:
-            self._writer.step(action, source, result, wall_time_s)
+            self._writer.step(step.action, step.source, step.result, step.wall_time_s)
 
     def on_end(self, episode: Episode) -> None:
         """Store the episode, or drop it; the spool file goes when the store has it on disk."""

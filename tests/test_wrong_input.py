@@ -327,7 +327,7 @@ WRONG_OUTPUTS: list[tuple[str, tuple[str, ...]]] = [
     (f"{RUN} --record /proc/new.zarr", ("/proc/new.zarr: cannot create",)),
     ("sim video reach.zarr --task reach --out new.png", ("new.png", ".webp")),
     ("plot run --out new.xyz", ("out: ", "new.xyz", ".svg, .png, .pdf")),
-    ("plot run --out nowhere/new.svg", ("nowhere/new.svg: No such file or directory",)),
+    ("plot run --out new.svg", ("run: no metrics.jsonl",)),
 ]
 
 WRONG_VALUES: list[tuple[str, tuple[str, ...]]] = [

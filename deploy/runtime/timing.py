@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from array import array
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from robot_rlpd.rollout import SilentListener
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from robot_rlpd.episode import EpisodeInfo
+    from robot_rlpd.episode import EpisodeInfo, Step
     from robot_rlpd.robot import Action, Observation, Policy, StepResult
     from robot_rlpd.specs import RobotSpec
 
@@ -74,8 +74,9 @@ class LoopTimes(SilentListener):
         """The first step begins."""
         self._last_s = self._now_s()
 
-    def on_step(self, *args: Any, **kwargs: Any) -> None:
+    def on_step(self, step: Step) -> None:
         """A step is over, the next begins."""
+        del step
         now_s = self._now_s()
         step_s, self._last_s = now_s - self._last_s, now_s
         self.steps += 1

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from robot_rlpd.episode import Episode, EpisodeInfo
+from robot_rlpd.episode import Episode, EpisodeInfo, Step
 from robot_rlpd.errors import BridgeError, RobotError, TrainingError
 from robot_rlpd.evaluation import EVALUATION_SEED_OFFSET, evaluate
 from robot_rlpd.learner.allocator import keep_freed_memory
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from robot_rlpd.episode_store import EpisodeStore
-    from robot_rlpd.robot import Action, Observation, Policy, Robot, Source, StepResult
-    from robot_rlpd.task import Outcome, Task
+    from robot_rlpd.robot import Policy, Robot
+    from robot_rlpd.task import Task
 
 PATIENCE = 3
 """Interrupted episodes in a row after which the session gives up."""
@@ -198,25 +198,16 @@ class Session(SilentListener):
     def _acting_policy(self) -> ActorPolicy:
         return ActorPolicy(self.contract, lambda x: self.learner.sample_action(x, self.generator), self.normalizer)
 
-    def on_step(
-        self,
-        observation: Observation,
-        action: Action,
-        source: Source,
-        result: StepResult,
-        outcome: Outcome,
-        wall_time_s: float,
-    ) -> None:
+    def on_step(self, step: Step) -> None:
         """Store the transition, then update."""
-        executed = action if result.executed_action is None else result.executed_action
         self.online.append(
-            normalized(self.contract.flatten(observation), self.normalizer),
-            self.contract.action.to_unit(executed),
-            outcome.reward,
-            1.0 - float(outcome.terminated),
-            normalized(self.contract.flatten(result.observation), self.normalizer),
+            normalized(self.contract.flatten(step.observation), self.normalizer),
+            self.contract.action.to_unit(step.executed_action),
+            step.outcome.reward,
+            1.0 - float(step.outcome.terminated),
+            normalized(self.contract.flatten(step.result.observation), self.normalizer),
         )
-        self.alarm.see(outcome.reward)
+        self.alarm.see(step.outcome.reward)
         self.env_steps += 1
         if self.env_steps > self.config.start_training:
             self._update()

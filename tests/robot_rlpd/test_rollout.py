@@ -1,9 +1,8 @@
-from typing import Any
 
 import numpy as np
 import pytest
 
-from robot_rlpd.episode import Ended, Episode
+from robot_rlpd.episode import Ended, Episode, Step
 from robot_rlpd.errors import OutcomeUnknownError, RobotError
 from robot_rlpd.evaluation import evaluate, wilson_interval
 from robot_rlpd.robot import Action, Observation, Source, StepResult
@@ -16,7 +15,7 @@ class Recording(SilentListener):
         self.steps = 0
         self.episodes: list[Episode] = []
 
-    def on_step(self, *step: Any) -> None:
+    def on_step(self, step: Step) -> None:
         del step
         self.steps += 1
 

@@ -16,6 +16,7 @@ from gymnasium import spaces
 
 from robot_rlpd.errors import ConfigError, DataError, SpecError, UnknownNameError
 from robot_rlpd.expression import Condition
+from robot_rlpd.judging import JudgedRobot
 from robot_rlpd.robot import Action, ClosingRobot, Observation, Robot, StepResult
 from robot_rlpd.specs import ActionComponent, ActionSpec, ArraySpec, RobotSpec
 from robot_rlpd.task import Outcome, Signals, Task, TaskOptions, TaskSetup
@@ -147,22 +148,37 @@ def setup(argument: str, options: TaskOptions) -> TaskSetup:
     env = make_environment(argument, options)
     try:
         spec = spec_of(env, argument)
-        limit = options.max_episode_steps or registered_limit(env)
+        task = _task_of(env, argument, options)
     finally:
         env.close()
-    task = GymnasiumTask(f"gymnasium:{argument}", limit, options)
     task.check_fields(spec)
-    return TaskSetup(task=task, spec=spec, make_robot=lambda: make_robot(argument, options))
+    return TaskSetup(task=task, spec=spec, make_robot=lambda: _open(argument, options)[0])
 
 
 def make_robot(argument: str, options: TaskOptions) -> Robot:
-    """The environment as a robot, for `serve --robot gymnasium:<id>`."""
+    """The environment as a robot that signals what the options say, for `serve --robot gymnasium:<id>`."""
+    robot, env = _open(argument, options)
+    try:
+        task = _task_of(env, argument, options)
+        task.check_fields(robot.spec)
+    except Exception:
+        env.close()
+        raise
+    return JudgedRobot(robot, task)
+
+
+def _open(argument: str, options: TaskOptions) -> tuple[GymnasiumRobot, gymnasium.Env[Any, Any]]:
     environment = make_environment(argument, options)
     try:
-        return GymnasiumRobot(environment, argument)
+        return GymnasiumRobot(environment, argument), environment
     except SpecError:
         environment.close()
         raise
+
+
+def _task_of(env: gymnasium.Env[Any, Any], argument: str, options: TaskOptions) -> GymnasiumTask:
+    limit = options.max_episode_steps or registered_limit(env)
+    return GymnasiumTask(f"gymnasium:{argument}", limit, options)
 
 
 def make_environment(argument: str, options: TaskOptions) -> gymnasium.Env[Any, Any]:

@@ -404,3 +404,13 @@ def test_closing_the_environment_closes_the_robot() -> None:
     robot = FakeRobot()
     RobotEnv(robot, FakeTask()).close()
     assert robot.closed
+
+
+def test_a_served_environment_signals_what_the_options_say() -> None:
+    options = TaskOptions(success_when="observation[0] > -2", reward="sparse", max_episode_steps=3)
+    with make_robot("Pendulum-v1", options) as robot:
+        robot.reset(seed=0)
+        signals = [robot.step(np.zeros(1, np.float32)).signals for _ in range(3)]
+    assert [float(s["reward"]) for s in signals] == [0.0, 0.0, 0.0]
+    assert [bool(s["success"]) for s in signals] == [True, True, True]
+    assert [bool(s["truncated"]) for s in signals] == [False, False, True]

@@ -6,11 +6,12 @@ from hypothesis.extra.numpy import arrays
 
 from robot_rlpd.clock import ManualClock, Rate
 from robot_rlpd.errors import RobotError, SpecError
+from robot_rlpd.judging import JudgedRobot
 from robot_rlpd.pacing import PacedRobot
 from robot_rlpd.robot import Action, Robot
 from robot_rlpd.safety import SafeRobot
 from robot_rlpd.specs import ActionComponent, ActionSpec, RobotSpec
-from robot_rlpd.testing import FakeRobot, RobotConformance, fake_spec
+from robot_rlpd.testing import FakeRobot, FakeTask, RobotConformance, fake_spec
 
 
 class TestFakeRobot(RobotConformance):
@@ -26,6 +27,22 @@ class TestSafeRobot(RobotConformance):
 class TestPacedRobot(RobotConformance):
     def make_robot(self) -> Robot:
         return PacedRobot(FakeRobot(), ManualClock())
+
+
+class TestJudgedRobot(RobotConformance):
+    def make_robot(self) -> Robot:
+        return JudgedRobot(FakeRobot(), FakeTask())
+
+
+def test_a_judged_robot_signals_what_the_task_says_and_its_time_limit() -> None:
+    robot = JudgedRobot(FakeRobot(), FakeTask(max_episode_steps=2))
+    robot.reset(seed=0)
+    still = np.zeros(2, np.float32)
+    first, second = robot.step(still).signals, robot.step(still).signals
+    assert [bool(s["truncated"]) for s in (first, second)] == [False, True]
+    assert float(first["reward"]) == -1.0
+    robot.reset(seed=0)
+    assert not bool(robot.step(still).signals["truncated"])
 
 
 @given(st.lists(arrays(np.float32, 2, elements=st.floats(width=32)), max_size=8))

@@ -251,7 +251,14 @@ class EpisodeStore:
         return cls.open(path, "a")
 
     @classmethod
-    def open(cls, path: str | Path, mode: Literal["r", "a"] = "r", *, spec: RobotSpec | None = None) -> Self:
+    def open(
+        cls,
+        path: str | Path,
+        mode: Literal["r", "a"] = "r",
+        *,
+        spec: RobotSpec | None = None,
+        recover_interrupted: bool = True,
+    ) -> Self:
         """Open a store.
 
         Args:
@@ -259,6 +266,7 @@ class EpisodeStore:
             mode: "r" to read; "a" to append, which cuts off what was never committed and recovers episodes that were
                 running when an earlier writer died.
             spec: Refuse a store of another spec.
+            recover_interrupted: Whether "a" recovers such episodes; False forgets them, because they are run again.
 
         Raises:
             StoreError: Not a store, of another version, damaged, or written by someone else at the moment.
@@ -270,6 +278,8 @@ class EpisodeStore:
                 store_layout.check_spec(spec, store.spec, who=f"store {path}")
             if store.writable:
                 store._arrays.truncate()
+                if not recover_interrupted:
+                    spool.forget(store)
                 spool.recover(store)
         except BaseException:
             store.close()

@@ -61,6 +61,7 @@ def rollout(
     seed: int | None = None,
     options: dict[str, Any] | None = None,
     info: EpisodeInfo | None = None,
+    identity: str = "",
     listeners: Sequence[Listener] = (),
     should_stop: Callable[[], bool] = lambda: False,
     wall_clock: Callable[[], float] = time.time,
@@ -77,6 +78,7 @@ def rollout(
         seed: Passed to the reset and recorded.
         options: Passed to the reset.
         info: What is known beforehand (device, operator ...); identity, task, seed and times are filled in.
+        identity: UUID of the episode; a new one by default.
         listeners: Told of start, every step and the end, in order.
         should_stop: Asked after every step; True ends the episode as interrupted, after a stop of the robot.
         wall_clock: Unix time in seconds.
@@ -91,7 +93,7 @@ def rollout(
     policy.reset()
     first = robot.reset(seed=seed, options=options)
     started_s = wall_clock()
-    info = _filled(info or EpisodeInfo(), task.name, seed, started_s)
+    info = _filled(info or EpisodeInfo(), identity, task.name, seed, started_s)
     builder = EpisodeBuilder(robot.spec, info)
     builder.start(first, started_s)
     judged = _Judged()
@@ -154,8 +156,9 @@ def _run_steps(
             return
 
 
-def _filled(info: EpisodeInfo, task: str, seed: int | None, started_s: float) -> EpisodeInfo:
-    return replace(info, uuid=str(uuid.uuid4()), task=info.task or task, seed=seed, started_unix_s=started_s)
+def _filled(info: EpisodeInfo, identity: str, task: str, seed: int | None, started_s: float) -> EpisodeInfo:
+    identity = identity or str(uuid.uuid4())
+    return replace(info, uuid=identity, task=info.task or task, seed=seed, started_unix_s=started_s)
 
 
 def _ended(outcome: Outcome, steps: int, task: Task) -> Ended:

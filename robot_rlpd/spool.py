@@ -223,6 +223,12 @@ def recover(store: Store) -> list[Episode]:
     return recovered
 
 
+def forget(store: Store) -> None:
+    """Remove what was recorded of episodes whose writer died."""
+    for path in store.spool_directory.glob("*.spool"):
+        path.unlink()
+
+
 def read_spool(path: Path) -> Episode | None:
     """The episode in a spool file, up to its last whole frame; None if not even the start is whole.
 

@@ -6,6 +6,7 @@ import json
 import logging
 import shutil
 import sys
+import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -77,6 +78,8 @@ class TrainCommand:
     """Episodes per evaluation."""
     time_limit_min: float | None = None
     """Stop after this many minutes of training."""
+    checkpoint_every_s: float = 60.0
+    """Longest time between checkpoints [s]; they are written at episode ends."""
     device: str = "cpu"
     """Torch device: cpu, cuda."""
     threads: int = 0
@@ -210,6 +213,7 @@ def resolve(command: TrainCommand) -> SessionConfig:
     default_start = min(START_TRAINING[command.preset], env_steps)
     return SessionConfig(
         task=command.task,
+        run_id=str(uuid.uuid4()),
         robot=command.robot,
         prior=command.prior,
         preset=command.preset,
@@ -225,6 +229,7 @@ def resolve(command: TrainCommand) -> SessionConfig:
         eval_every=max(1, env_steps // 10) if command.eval_every is None else command.eval_every,
         eval_episodes=command.eval_episodes,
         time_limit_min=command.time_limit_min,
+        checkpoint_every_s=command.checkpoint_every_s,
         device=command.device,
         threads=command.threads,
         compile_update=not command.no_compile,

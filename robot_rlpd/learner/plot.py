@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-SEED_FIELDS = ("seed", "robot", "device", "threads", "compile_update")
+SEED_FIELDS = ("seed", "run_id", "robot", "device", "threads", "compile_update")
 """Configuration fields in which runs of one group may differ."""
 SUFFIXES = (".svg", ".png", ".pdf")
 BAND_COLOURS = ("#1f6feb", "#d1495b", "#2a9d8f", "#8d6a9f", "#e09f3e")

@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import math
 import time
+import uuid
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -149,6 +150,7 @@ class Session(SilentListener):
                 run=self.run_dir.name,
                 prior=self.prior_report.digests,
                 trained_s=self.trained_s,
+                sampling=self.generator.get_state(),
             ),
         )
         self._saved_s = time.monotonic()
@@ -191,9 +193,15 @@ class Session(SilentListener):
             self.task,
             seed=seed,
             info=EpisodeInfo(policy=f"{self.run_dir.name}@{self.env_steps}"),
+            identity=self._identity(),
             listeners=(StoreListener(self.store), self),
             should_stop=should_stop,
         )
+
+    def _identity(self) -> str:
+        """A simulated episode that is run again after a crash is the same episode, and stored once."""
+        run = self.config.run_id
+        return str(uuid.uuid5(uuid.UUID(run), str(self.episodes))) if run and self.config.simulated else ""
 
     def _acting_policy(self) -> ActorPolicy:
         return ActorPolicy(self.contract, lambda x: self.learner.sample_action(x, self.generator), self.normalizer)
@@ -280,13 +288,22 @@ class Session(SilentListener):
         from robot_rlpd.episode_store import EpisodeStore
 
         path = self.run_dir / EPISODES
-        return EpisodeStore.open(path, mode="a") if resume else EpisodeStore.create(path, self.robot.spec)
+        if not resume:
+            return EpisodeStore.create(path, self.robot.spec)
+        return EpisodeStore.open(path, mode="a", recover_interrupted=not self.config.simulated)
 
     def _restore(self, checkpoint: Checkpoint) -> None:
-        """Take over the learner, and every recorded episode, also those after the checkpoint."""
+        """Take over the learner and the recorded episodes.
+
+        A simulated run goes on from the checkpoint and runs again, with the same seeds, what came after it. From a real
+        or served robot every recorded step is kept, also those after the checkpoint.
+        """
         self.learner.load_state_dict(checkpoint.learner)
+        episodes = self.store.load_all()
+        if self.config.simulated:
+            episodes = episodes[: checkpoint.episodes]
         report = PriorReport()
-        recorded = judged(self.store.load_all(), self.task, self.contract, report)
+        recorded = judged(episodes, self.task, self.contract, report)
         fill_replay(self.online, recorded, self.contract, self.normalizer)
         for part in recorded:
             self.alarm.see(*part.rewards.tolist())
@@ -297,7 +314,8 @@ class Session(SilentListener):
             self.best_success_rate = evaluation["success_rate"]
         while self._next_evaluation and self._next_evaluation <= self.env_steps:
             self._next_evaluation += self.config.eval_every
-        self.generator.manual_seed(int(np.random.SeedSequence([self.config.seed, self.env_steps]).generate_state(1)[0]))
+        if checkpoint.sampling is not None:
+            self.generator.set_state(checkpoint.sampling)
 
 
 def summary(session: Session, reason: str) -> dict[str, Any]:

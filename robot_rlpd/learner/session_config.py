@@ -23,6 +23,8 @@ class SessionConfig:
 
     task: str
     """Task name, as after --task."""
+    run_id: str = ""
+    """UUID of the run, drawn when it is made."""
     robot: str = ""
     """Address or name of the robot; empty runs the task in this process."""
     prior: tuple[Path, ...] = ()
@@ -75,6 +77,11 @@ class SessionConfig:
             raise ConfigError(field="eval_episodes", found=self.eval_episodes, allowed=">= 1")
         if self.time_limit_min is not None and not self.time_limit_min > 0:
             raise ConfigError(field="time_limit_min", found=self.time_limit_min, allowed="> 0 minutes")
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the robot runs in this process: what it did can be done again from the seeds."""
+        return not self.robot
 
     def task_options(self) -> TaskOptions:
         """The options that make the task."""

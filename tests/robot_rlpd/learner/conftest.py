@@ -47,11 +47,19 @@ def start(tmp_path: Path, tiny: RLPDConfig) -> Iterator[Callable[..., Session]]:
     started: list[Session] = []
 
     def make(
-        name: str = "run", *, robot: Robot | None = None, task: Task | None = None, resume: bool = False, **changes: Any
+        name: str = "run",
+        *,
+        robot: Robot | None = None,
+        task: Task | None = None,
+        served: bool = False,
+        resume: bool = False,
+        **changes: Any,
     ) -> Session:
         for session in started:
             session.store.close()
         defaults = {"task": "fake", "rlpd": tiny, "env_steps": 30, "start_training": 10, "log_every": 5}
+        if served:  # as if the robot lived in another process
+            defaults["robot"] = "tcp://127.0.0.1:5555"
         config = SessionConfig(**{**defaults, "compile_update": False, **changes})
         if not resume:
             prepare_run_directory(config, tmp_path / name)

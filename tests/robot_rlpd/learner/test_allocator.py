@@ -10,8 +10,9 @@ from robot_rlpd.learner.allocator import keep_freed_memory
 if {keep}:
     assert keep_freed_memory()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(50):
-    np.ones(1_000_000)
+for _ in range(20):
+    blocks = [np.ones(3_000_000) for _ in range(6)]
+    del blocks
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 

@@ -227,11 +227,11 @@ def test_a_stop_request_leaves_a_checkpoint_and_a_resumed_session_goes_on(start:
     assert [r["env_steps"] for r in read_metrics(tmp_path / "run", "end")] == [17, 30]
 
 
-def test_steps_recorded_after_the_checkpoint_are_not_lost(start: Start) -> None:
-    session = start(robot=FarTarget())
+def test_what_a_served_robot_did_after_the_checkpoint_is_not_lost(start: Start) -> None:
+    session = start(robot=FarTarget(), served=True)
     session.run(when_at(session, 12))
     rollout(FarTarget(), FakePolicy(), FakeTask(max_episode_steps=6), seed=1, listeners=[StoreListener(session.store)])
-    resumed = start(robot=FarTarget(), resume=True)
+    resumed = start(robot=FarTarget(), served=True, resume=True)
     assert resumed.env_steps == len(resumed.online) == 12 + 6
     assert resumed.episodes == session.episodes + 1
     assert resumed.learner.gradient_steps == 2 * (12 - 10)
@@ -346,7 +346,7 @@ def test_a_loss_that_is_not_finite_ends_training_and_keeps_the_last_good_checkpo
     assert all(torch.isfinite(tensor).all() for tensor in checkpoint.learner.values())
 
     resumed = start(robot=FarTarget(), task=FakeTask(max_episode_steps=4), resume=True)
-    assert resumed.env_steps == 19
+    assert resumed.env_steps == 16
     assert resumed.run(never) == "finished"
 
 

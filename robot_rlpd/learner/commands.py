@@ -68,6 +68,10 @@ class TrainCommand:
     """Transitions per minibatch (default: the preset's)."""
     offline_fraction: float | None = None
     """Share of prior data in each minibatch, 0 to 1 (default: the preset's)."""
+    no_layer_norm: bool = False
+    """Ablation: critics without LayerNorm."""
+    one_replay: bool = False
+    """Baseline SACfD: prior data go into the online replay instead of being sampled symmetrically."""
     initial_temperature: float | None = None
     """Starting temperature (default: the preset's)."""
     normalize: Literal["yes", "no"] | None = None
@@ -210,6 +214,8 @@ def resolve(command: TrainCommand) -> SessionConfig:
     if given.get("ensemble_size", preset.ensemble_size) < preset.subset_size:
         given["subset_size"] = given["ensemble_size"]
     env_steps = DEFAULT_ENV_STEPS if command.env_steps is None else command.env_steps
+    if command.no_layer_norm:
+        given["layer_norm"] = False
     default_start = min(START_TRAINING[command.preset], env_steps)
     return SessionConfig(
         task=command.task,
@@ -225,6 +231,7 @@ def resolve(command: TrainCommand) -> SessionConfig:
         success_when=command.success_when,
         env_kwargs=parse_json_object(command.env_kwargs, field="env_kwargs"),
         max_episode_steps=command.max_episode_steps,
+        one_replay=command.one_replay,
         normalize=command.preset in NORMALIZED if command.normalize is None else command.normalize == "yes",
         eval_every=max(1, env_steps // 10) if command.eval_every is None else command.eval_every,
         eval_episodes=command.eval_episodes,

@@ -75,12 +75,17 @@ class Session(SilentListener):
         )
         self.generator = torch.Generator().manual_seed(config.seed)
         self.alarm = QRangeAlarm(config.rlpd)
-        offline = ReplayBuffer(size, actions, capacity=max(1, self.prior_report.transitions)) if found else None
         for part in found:
             self.alarm.see(*part.rewards.tolist())
-        if offline is not None:
-            fill_replay(offline, found, self.contract, self.normalizer)
-        self.online = ReplayBuffer(size, actions, capacity=config.env_steps + config.extra_capacity)
+        room = config.env_steps + config.extra_capacity
+        if config.one_replay:
+            room += self.prior_report.transitions
+        self.online = ReplayBuffer(size, actions, capacity=room)
+        offline: ReplayBuffer | None = None
+        if found and not config.one_replay:
+            offline = ReplayBuffer(size, actions, capacity=max(1, self.prior_report.transitions))
+        fill_replay(self.online if offline is None else offline, found, self.contract, self.normalizer)
+        self._prior_in_online = len(self.online)
         fraction = config.rlpd.offline_fraction if offline is not None else 0.0
         self.sampler = SymmetricSampler(offline, self.online, fraction)
         self.env_steps = self.episodes = 0
@@ -307,7 +312,7 @@ class Session(SilentListener):
         fill_replay(self.online, recorded, self.contract, self.normalizer)
         for part in recorded:
             self.alarm.see(*part.rewards.tolist())
-        self.env_steps, self.episodes = len(self.online), report.episodes
+        self.env_steps, self.episodes = len(self.online) - self._prior_in_online, report.episodes
         self.trained_s, self.evaluation = checkpoint.trained_s, checkpoint.evaluation
         best = self.run_dir / CHECKPOINTS / BEST
         if best.is_file() and (evaluation := load_checkpoint(best).evaluation):

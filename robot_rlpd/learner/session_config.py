@@ -47,6 +47,8 @@ class SessionConfig:
     """Passed to a Gymnasium environment."""
     max_episode_steps: int | None = None
     """Time limit in steps instead of the task's own."""
+    one_replay: bool = False
+    """Whether prior data go into the online replay (SACfD) instead of being sampled symmetrically."""
     normalize: bool = False
     """Whether observations are normalised by mean and scale of the prior data, frozen."""
     eval_every: int = 0

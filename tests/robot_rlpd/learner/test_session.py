@@ -447,3 +447,19 @@ def test_the_same_seed_gives_bit_identical_parameters_and_episodes(start: Start,
     assert np.array_equal(actions, same_actions)
     assert not torch.equal(first["actor/mean/kernel"], other["actor/mean/kernel"])
     assert not np.array_equal(actions, other_actions)
+
+
+def test_prior_data_are_sampled_symmetrically_or_lie_in_the_one_replay(start: Start, record: Record) -> None:
+    prior = (record(),)
+    symmetric = start("symmetric", prior=prior)
+    assert symmetric.sampler.offline is not None
+    assert len(symmetric.sampler.offline) == symmetric.prior_report.transitions
+    assert len(symmetric.online) == 0
+    one = start("one", prior=prior, one_replay=True)
+    assert one.sampler.offline is None
+    assert len(one.online) == one.prior_report.transitions
+    assert one.env_steps == 0
+    assert one.run(never) == "finished"
+    resumed = start("one", prior=prior, one_replay=True, env_steps=40, resume=True)
+    assert resumed.env_steps == 30
+    assert resumed.run(never) == "finished"

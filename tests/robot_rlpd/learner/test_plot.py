@@ -8,7 +8,10 @@ import pytest
 from robot_rlpd.errors import RunDirectoryError
 from robot_rlpd.evaluation import wilson_interval
 from robot_rlpd.learner.metrics import MetricsLog
-from robot_rlpd.learner.plot import BAND_COLOURS, _band, plot_curves
+from robot_rlpd.learner.plot import BAND_COLOURS, _band, group_runs, plot_curves
+from robot_rlpd.learner.rlpd import RLPDConfig
+from robot_rlpd.learner.run_directory import prepare_run_directory
+from robot_rlpd.learner.session_config import SessionConfig
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,3 +79,21 @@ def test_the_band_of_several_runs_is_their_range_about_their_mean() -> None:
     assert (low <= middle).all()
     assert (middle <= high).all()
     assert (low[2], middle[2], high[2]) == (0.4, pytest.approx(0.7), 1.0)
+
+
+def test_runs_that_differ_in_their_seeds_are_one_group_and_others_are_told_apart(tmp_path: Path) -> None:
+    runs = {
+        "a": SessionConfig(task="fake", seed=0, prior=(tmp_path / "demos-0.zarr",)),
+        "b": SessionConfig(task="fake", seed=1, prior=(tmp_path / "demos-1.zarr",), robot="tcp://127.0.0.1:5555"),
+        "c": SessionConfig(task="fake", seed=0),
+        "d": SessionConfig(task="fake", seed=0, rlpd=RLPDConfig(layer_norm=False)),
+    }
+    for name, config in runs.items():
+        prepare_run_directory(config, tmp_path / name)
+    groups = group_runs([tmp_path / name for name in runs])
+    assert {label: [path.name for path in paths] for label, paths in groups.items()} == {
+        "prior yes, layer_norm True": ["a", "b"],
+        "prior none, layer_norm True": ["c"],
+        "prior none, layer_norm False": ["d"],
+    }
+    assert list(group_runs([tmp_path / "a", tmp_path / "b"])) == ["a"]

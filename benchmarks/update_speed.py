@@ -1,0 +1,127 @@
+"""Critic updates per second of the learner, alternating with another program where one is given.
+
+    python -m benchmarks.update_speed --layers 2 [--peer 'COMMAND'] [--threads 2] [--json]
+
+One call is a whole RLPD update: `utd` critic updates, one actor and one temperature update. A peer is a command that
+prints a JSON object with `critic_updates_per_s` as its last line; both run in turn, A B A B, each in a process of its
+own, and the ratio is taken pair by pair.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+from typing import Any
+
+import torch
+
+from benchmarks.machine import machine
+from robot_rlpd.learner.allocator import keep_freed_memory
+from robot_rlpd.learner.rlpd import RLPD, RLPDConfig
+
+
+def main() -> int:
+    """Measure in processes of their own, print medians and ranges."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    defaults = {"obs": 39, "act": 28, "layers": 3, "width": 256, "ensemble": 10, "subset": 2, "utd": 20, "batch": 256}
+    for name, default in {**defaults, "calls": 10, "warmup": 2, "pairs": 3, "threads": os.cpu_count() or 1}.items():
+        parser.add_argument(f"--{name}", type=int, default=default, help=f"default {default}")
+    parser.add_argument("--device", default="cpu", help="torch device (default cpu)")
+    parser.add_argument("--eager", action="store_true", help="do not compile")
+    parser.add_argument("--peer", default="", help="command to alternate with")
+    parser.add_argument("--once", action="store_true", help="measure in this process and print one JSON line")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    arguments = parser.parse_args()
+    if arguments.once:
+        sys.stdout.write(json.dumps(measure(arguments)) + "\n")
+        return 0
+    own = [sys.executable, "-m", "benchmarks.update_speed", *_passed_on(sys.argv[1:]), "--once"]
+    ours, theirs = [], []
+    for _ in range(arguments.pairs):
+        ours.append(_run(own))
+        if arguments.peer:
+            theirs.append(_run(shlex.split(arguments.peer)))
+    result = {
+        "critic_updates_per_s": _spread([r["critic_updates_per_s"] for r in ours]),
+        "first_call_s": _spread([r["first_call_s"] for r in ours]),
+        "ratio_to_peer": None,
+        "peer": None,
+        "config": ours[0]["config"],
+        "device": arguments.device,
+        "machine": machine(),
+    }
+    if theirs:
+        ratios = [a["critic_updates_per_s"] / b["critic_updates_per_s"] for a, b in zip(ours, theirs, strict=True)]
+        result["ratio_to_peer"] = _spread(ratios)
+        result["peer"] = _spread([r["critic_updates_per_s"] for r in theirs])
+    if arguments.json:
+        sys.stdout.write(json.dumps(result) + "\n")
+    else:
+        sys.stdout.write("".join(f"{name}: {value}\n" for name, value in result.items()))
+    return 0
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Time whole calls in this process."""
+    torch.set_num_threads(arguments.threads)
+    keep_freed_memory()
+    config = RLPDConfig(
+        hidden_dims=(arguments.width,) * arguments.layers,
+        ensemble_size=arguments.ensemble,
+        subset_size=arguments.subset,
+        utd_ratio=arguments.utd,
+        batch_size=arguments.batch,
+        backup_entropy=False,
+    )
+    learner = RLPD(config, arguments.obs, arguments.act, seed=0, device=arguments.device, compile=not arguments.eager)
+    generator = torch.Generator().manual_seed(0)
+    rows = arguments.utd * arguments.batch
+    batch = {
+        "observations": torch.randn(rows, arguments.obs, generator=generator),
+        "actions": torch.rand(rows, arguments.act, generator=generator) * 2 - 1,
+        "rewards": -torch.ones(rows),
+        "masks": torch.ones(rows),
+        "next_observations": torch.randn(rows, arguments.obs, generator=generator),
+    }
+    batch = {name: tensor.to(arguments.device) for name, tensor in batch.items()}
+    times = []
+    for _ in range(arguments.warmup + arguments.calls):
+        started = time.perf_counter()
+        learner.update(batch)
+        times.append(time.perf_counter() - started)
+    median_s = statistics.median(times[arguments.warmup :])
+    described = {name: value for name, value in vars(arguments).items() if name not in ("peer", "once", "json")}
+    return {"critic_updates_per_s": arguments.utd / median_s, "first_call_s": times[0], "config": described}
+
+
+def _passed_on(given: list[str]) -> list[str]:
+    """The options for the measuring process: without the peer."""
+    kept, skip = [], False
+    for word in given:
+        if skip or word == "--json" or word.startswith("--peer"):
+            skip = word == "--peer"
+            continue
+        kept.append(word)
+    return kept
+
+
+def _run(command: list[str]) -> dict[str, Any]:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{shlex.join(command)} failed:\n{done.stderr}")
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

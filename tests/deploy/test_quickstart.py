@@ -58,6 +58,7 @@ def test_an_interrupt_keeps_what_is_there_and_says_how_to_go_on(tmp_path: Path) 
             break
     subprocess.run(["kill", f"-{signal.SIGINT}", "--", f"-{process.pid}"], check=True)
     told = process.stderr.read()
+    process.stderr.close()
     assert process.wait(timeout=60) == 130
     assert f"--resume {run_dir / 'train'}" in told
     assert (run_dir / "train" / "checkpoints" / "latest.pt").is_file()

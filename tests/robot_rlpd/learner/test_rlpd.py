@@ -61,6 +61,7 @@ def test_the_update_equals_the_larger_recorded_ones(name: str) -> None:
     assert_golden(path)
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # the compiler imports what torch deprecates
 @pytest.mark.slow
 def test_the_compiled_update_equals_the_recorded_official_one() -> None:
     assert_golden(GOLDEN / "small_dense.npz", compile=True)

@@ -118,6 +118,7 @@ def _train(cell: Path, seed: int, env_steps: int, *, prior: bool) -> dict[str, A
 
 def _clone(cell: Path, seed: int, env_steps: int) -> dict[str, Any]:
     del env_steps
+    torch.set_num_threads(1)  # small networks: more threads only wait for one another
     setup = load_task(TASK)
     contract = setup.spec.contract()
     found, _ = load_prior([_demonstrations(cell, seed)], setup.task, contract)

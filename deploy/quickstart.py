@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from typing import Any
 from robot_rlpd.errors import ConfigError, RobotRlpdError, RunDirectoryError
 
 TASK = "pick_place"
-STEPS = ("record", "train", "export", "verify", "deploy", "report")
+_PR_SET_PDEATHSIG = 1  # sys/prctl.h
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +150,9 @@ def run_command(arguments: Sequence[str]) -> dict[str, Any]:
     Raises:
         StepFailedError: It failed; says how.
     """
-    process = subprocess.Popen([*_program(), *arguments], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*_program(), *arguments], stdout=subprocess.PIPE, text=True, preexec_fn=_end_with_parent
+    )
     try:
         output, _ = process.communicate()
     except KeyboardInterrupt:  # the terminal sent Ctrl-C to the child as well: let it save
@@ -182,7 +185,12 @@ def served_robot(task: str, *, log: Path, pace: str = "fast") -> Iterator[str]:
     with log.open("w") as errors:
         # Its own session: Ctrl-C goes to the learner first, and the robot is stopped when the learner has saved.
         process = subprocess.Popen(
-            [*_program(), *arguments], stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True
+            [*_program(), *arguments],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            start_new_session=True,
+            preexec_fn=_end_with_parent,
         )
     assert process.stdout is not None
     try:
@@ -198,6 +206,12 @@ def served_robot(task: str, *, log: Path, pace: str = "fast") -> Iterator[str]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _end_with_parent() -> None:
+    """Runs in the child: SIGTERM when the parent is gone, even by kill -9, so that no robot is left being served."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _program() -> list[str]:

@@ -1,4 +1,6 @@
 import json
+import os
+import select
 import signal
 import subprocess
 import sys
@@ -63,3 +65,24 @@ def test_an_interrupt_keeps_what_is_there_and_says_how_to_go_on(tmp_path: Path) 
     assert f"--resume {run_dir / 'train'}" in told
     assert (run_dir / "train" / "checkpoints" / "latest.pt").is_file()
     assert (run_dir / "demos.zarr").is_dir()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks the Linux kernel to tell the children")
+def test_nothing_goes_on_when_the_quickstart_is_killed(tmp_path: Path) -> None:
+    arguments = ["quickstart", "--run-dir", str(tmp_path / "run"), "--env-steps", "100000", "--demonstrations", "2"]
+    process = subprocess.Popen([*PROGRAM, *arguments], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "steps/s" in line:
+            break
+    listed = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    children = [os.pidfd_open(int(pid)) for pid in listed]
+    assert len(children) == 2  # the served robot and the learner
+    process.kill()
+    process.wait()
+    for child in children:
+        ended, _, _ = select.select([child], [], [], 60.0)
+        assert ended
+        os.close(child)
+    process.stderr.close()

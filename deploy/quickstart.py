@@ -30,6 +30,8 @@ class QuickstartCommand:
     """Scripted demonstrations to record."""
     env_steps: int = 30_000
     """Environment steps of training."""
+    time_limit_min: float = 7.0
+    """Minutes after which training ends all the same, with its best policy so far."""
     episodes: int = 50
     """Episodes in which the deployed policy is evaluated."""
     seed: int = 0
@@ -100,7 +102,8 @@ class _Loop:
             self._do(
                 f"train with RLPD against the robot served at {address}",
                 *("train", "--task", TASK, "--prior", str(demos), "--preset", "quickstart", "--robot", address),
-                *("--env-steps", str(command.env_steps), "--seed", str(command.seed), "--run-dir", str(train)),
+                *("--env-steps", str(command.env_steps), "--time-limit-min", str(command.time_limit_min)),
+                *("--seed", str(command.seed), "--run-dir", str(train)),
             )
             self._do("export the best policy to ONNX", "export", str(train), "--out", str(policy))
             self._do("verify the file against torch", "verify", str(policy), "--checkpoint", str(train))

@@ -82,6 +82,10 @@ class ReplayBuffer:
         indices = torch.randint(self._num_rows, (math.prod(shape),), generator=generator, device=generator.device)
         return self._rows.index_select(0, indices.to(self.device)).view(*shape, -1)
 
+    def zeros(self, num: int) -> dict[str, Tensor]:
+        """A batch of `num` rows of zeros, laid out in memory like one of `sample`."""
+        return self.unpack(torch.zeros(num, self._rows.shape[1], device=self.device))
+
     def unpack(self, rows: Tensor) -> dict[str, Tensor]:
         """Name the columns of packed rows [n, row width]; reward and mask lose their column axis."""
         parts = dict(zip(self._names, torch.split(rows, self._widths, dim=-1), strict=True))

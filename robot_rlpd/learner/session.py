@@ -164,10 +164,8 @@ class Session(SilentListener):
     def _warm_up_update(self) -> None:
         """Compile before the first reset: a robot that waits for a compiler in mid-episode would be stopped."""
         state = self.learner.state_dict()
-        size, rows = self.contract.observation_size, self.config.rlpd.utd_ratio * self.config.rlpd.batch_size
-        batch = {name: torch.zeros(rows, size) for name in ("observations", "next_observations")}
-        batch |= {"actions": torch.zeros(rows, self.contract.action.size)}
-        batch |= {name: torch.zeros(rows) for name in ("rewards", "masks")}
+        # Laid out in memory like a sampled batch, or the compiler would start anew with the first one.
+        batch = self.online.zeros(self.config.rlpd.utd_ratio * self.config.rlpd.batch_size)
         self.learner.update(batch)
         self.learner.load_state_dict(state)
 

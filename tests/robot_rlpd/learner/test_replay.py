@@ -112,3 +112,12 @@ def test_unusable_transitions_are_refused() -> None:
     with pytest.raises(DataError, match="entries"):
         buffer.append(np.zeros(3), np.zeros(1), 0.0, 1.0, np.zeros(2))
     assert len(buffer) == 0
+
+
+def test_zeros_are_laid_out_like_a_sampled_batch() -> None:
+    online = filled(0, 50)
+    sampled = SymmetricSampler(filled(100, 50), online, 0.5).sample(3, 8, generator())
+    zeros = online.zeros(3 * 8)
+    layout = {name: (tensor.shape, tensor.stride(), tensor.storage_offset()) for name, tensor in sampled.items()}
+    assert {n: (t.shape, t.stride(), t.storage_offset()) for n, t in zeros.items()} == layout
+    assert all(not tensor.any() for tensor in zeros.values())

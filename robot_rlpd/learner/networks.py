@@ -131,26 +131,3 @@ def select_members(parameters: Parameters, members: Tensor) -> Parameters:
 
 def _depth(parameters: Parameters) -> int:
     return sum(name.startswith("dense") for name in parameters) // 2
-
-
-def choose_matmul_precision(max_relative_error: float = 2e-6) -> str:
-    """Let CPU matrix products take the "medium" path where it is as exact as float32, and set what was chosen.
-
-    On some processors "medium" is only another float32 library, on others it rounds to bfloat16 (relative error near
-    3e-3), so the rounding error is measured. The setting is global to the process; measure your speed before use.
-
-    Args:
-        max_relative_error: Largest accepted error of a 256-long float32 product, relative to its largest entry.
-
-    Returns:
-        "medium" or "highest".
-    """
-    generator = torch.Generator().manual_seed(0)
-    a, b = torch.randn(2, 4, 256, 256, generator=generator)
-    exact = a.double() @ b.double()
-    torch.set_float32_matmul_precision("medium")
-    products = (torch.bmm(a, b), torch.stack([torch.mm(*pair) for pair in zip(a, b, strict=True)]))
-    error = max(float((product.double() - exact).abs().max() / exact.abs().max()) for product in products)
-    chosen = "medium" if error <= max_relative_error else "highest"
-    torch.set_float32_matmul_precision(chosen)
-    return chosen

@@ -6,7 +6,6 @@ import torch
 
 from robot_rlpd.learner.networks import (
     actor_shapes,
-    choose_matmul_precision,
     critic_forward,
     critic_shapes,
     flatten,
@@ -92,13 +91,3 @@ def test_normalisation_can_be_left_out_and_is_never_in_the_actor() -> None:
     assert not [name for name in {**without, **actor_shapes(3, 2, (8,))} if name.startswith("ln")]
     x = torch.ones(1, 5)
     assert critic_forward(views(initialise(without, generator()), without), x[:, :3], x[:, 3:]).shape == (4, 1)
-
-
-def test_the_chosen_matmul_precision_is_as_exact_as_float32() -> None:
-    before = torch.get_float32_matmul_precision()
-    try:
-        assert choose_matmul_precision(max_relative_error=0.0) == "highest"
-        chosen = choose_matmul_precision()
-        assert torch.get_float32_matmul_precision() == chosen
-    finally:
-        torch.set_float32_matmul_precision(before)

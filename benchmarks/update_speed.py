@@ -24,6 +24,7 @@ import torch
 from benchmarks.machine import machine
 from robot_rlpd.learner.allocator import keep_freed_memory
 from robot_rlpd.learner.rlpd import RLPD, RLPDConfig
+from robot_rlpd.learner.tuning import choose_matmul_precision
 
 
 def main() -> int:
@@ -71,6 +72,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Time whole calls in this process."""
     torch.set_num_threads(arguments.threads)
     keep_freed_memory()
+    precision = "highest"
+    if arguments.device == "cpu":
+        precision = choose_matmul_precision(arguments.ensemble, arguments.batch, arguments.width)
     config = RLPDConfig(
         hidden_dims=(arguments.width,) * arguments.layers,
         ensemble_size=arguments.ensemble,
@@ -97,6 +101,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         times.append(time.perf_counter() - started)
     median_s = statistics.median(times[arguments.warmup :])
     described = {name: value for name, value in vars(arguments).items() if name not in ("peer", "once", "json")}
+    described["matmul_precision"] = precision
     return {"critic_updates_per_s": arguments.utd / median_s, "first_call_s": times[0], "config": described}
 
 

@@ -134,13 +134,14 @@ def _essence(box: str) -> str:
 
 
 def _fail(error: RobotRlpdError, as_json: bool, status: int) -> int:
+    sys.stderr.write(f"error: {error}\n")  # before the JSON: who reads that may end this process at once
+    sys.stderr.flush()
     if as_json:
         plain = isinstance(error.found, (str, int, type(None)))
         plain = plain or (isinstance(error.found, float) and math.isfinite(error.found))
         found = error.found if plain else str(error.found)
         details = {"field": error.field, "found": found, "allowed": error.allowed, "hint": error.hint}
         _print_json({"error": {"type": type(error).__name__, "message": str(error), **details}})
-    sys.stderr.write(f"error: {error}\n")
     return status
 
 

@@ -47,7 +47,8 @@ class Checkpoint:
         run: Name of the run.
         prior: Digest of each prior store by its name.
         trained_s: Training time so far in seconds.
-        sampling: State of the generator that draws minibatches and exploration noise.
+        sampling: State of the generator that draws minibatches.
+        exploration: State of the generator of exploration noise.
     """
 
     contract: PolicyContract
@@ -65,6 +66,7 @@ class Checkpoint:
     prior: dict[str, str] = field(default_factory=dict)
     trained_s: float = 0.0
     sampling: Tensor | None = None
+    exploration: Tensor | None = None
 
     @property
     def actor(self) -> dict[str, Tensor]:
@@ -79,8 +81,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         for name in ("contract", "task", "task_options", "max_episode_steps", "config", "env_steps", "gradient_steps")
     } | {name: getattr(checkpoint, name) for name in ("episodes", "evaluation", "run", "prior", "trained_s")}
     tensors = dict(checkpoint.learner)
-    if checkpoint.sampling is not None:
-        tensors["sampling"] = checkpoint.sampling
+    generators = {"sampling": checkpoint.sampling, "exploration": checkpoint.exploration}
+    tensors |= {name: state for name, state in generators.items() if state is not None}
     if checkpoint.normalizer is not None:
         tensors |= {f"normalizer/{i}": torch.from_numpy(a.copy()) for i, a in enumerate(checkpoint.normalizer)}
     content = {"format": FORMAT, "version": VERSION, "description": canonical_json(description), "tensors": tensors}
@@ -137,7 +139,7 @@ def _checkpoint(content: Mapping[str, Any]) -> Checkpoint:
     tensors: dict[str, Tensor] = dict(content["tensors"])
     parts = [tensors.pop(f"normalizer/{i}", None) for i in range(2)]
     normalizer = None if parts[0] is None or parts[1] is None else (parts[0].numpy(), parts[1].numpy())
-    sampling = tensors.pop("sampling", None)
+    sampling, exploration = tensors.pop("sampling", None), tensors.pop("exploration", None)
     return Checkpoint(
         contract=from_builtins(description.pop("contract"), PolicyContract),
         task_options=from_builtins(description.pop("task_options"), TaskOptions),
@@ -145,6 +147,7 @@ def _checkpoint(content: Mapping[str, Any]) -> Checkpoint:
         learner=tensors,
         normalizer=normalizer,
         sampling=sampling,
+        exploration=exploration,
         **description,
     )
 

@@ -19,8 +19,10 @@ from robot_rlpd.interrupt import stop_on_signals
 from robot_rlpd.task import RewardKind, TaskOptions, TaskSetup, load_task
 
 if TYPE_CHECKING:
+    from robot_rlpd.learner.rlpd import RLPDConfig
     from robot_rlpd.learner.session import Session
     from robot_rlpd.learner.session_config import SessionConfig
+    from robot_rlpd.learner.tuning import MatmulPrecision
     from robot_rlpd.robot import Policy, Robot
     from robot_rlpd.task import Task
 
@@ -87,7 +89,10 @@ class TrainCommand:
     device: str = "cpu"
     """Torch device: cpu, cuda."""
     threads: int = 0
-    """Torch threads; 0 chooses by the size of the networks."""
+    """Torch threads; 0 uses all cores for large networks while they are free, else one."""
+    overlap: Literal["auto", "yes", "no"] = "auto"
+    """Update while the robot moves; actions then come from the policy of one environment step earlier (auto: yes for a
+    served robot)."""
     no_compile: bool = False
     """Do not compile the update (slower; needs no compiler)."""
     json: bool = False
@@ -216,6 +221,7 @@ def resolve(command: TrainCommand) -> SessionConfig:
     env_steps = DEFAULT_ENV_STEPS if command.env_steps is None else command.env_steps
     if command.no_layer_norm:
         given["layer_norm"] = False
+    rlpd = replace(preset, **given)
     default_start = min(START_TRAINING[command.preset], env_steps)
     return SessionConfig(
         task=command.task,
@@ -223,7 +229,7 @@ def resolve(command: TrainCommand) -> SessionConfig:
         robot=command.robot,
         prior=command.prior,
         preset=command.preset,
-        rlpd=replace(preset, **given),
+        rlpd=rlpd,
         env_steps=env_steps,
         start_training=default_start if command.start_training is None else command.start_training,
         seed=command.seed,
@@ -239,8 +245,18 @@ def resolve(command: TrainCommand) -> SessionConfig:
         checkpoint_every_s=command.checkpoint_every_s,
         device=command.device,
         threads=command.threads,
+        matmul_precision=_matmul_precision(rlpd, command.device),
+        overlap=bool(command.robot) if command.overlap == "auto" else command.overlap == "yes",
         compile_update=not command.no_compile,
     )
+
+
+def _matmul_precision(rlpd: RLPDConfig, device: str) -> MatmulPrecision:
+    from robot_rlpd.learner.tuning import choose_matmul_precision
+
+    if device != "cpu":
+        return "highest"
+    return choose_matmul_precision(rlpd.ensemble_size, rlpd.batch_size, max(rlpd.hidden_dims))
 
 
 def open_task_robot(setup: TaskSetup, robot: str, options: TaskOptions) -> Robot:

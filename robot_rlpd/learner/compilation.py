@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import torch
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
+OPTIONS: dict[str, str | int | bool | Callable[..., Any]] = {"cpp.dynamic_threads": True}
+"""Kernels that follow `torch.set_num_threads`, so that another number of threads costs no second compilation."""
 _logger = logging.getLogger(__name__)
 
 
@@ -28,7 +30,7 @@ def compiled(function: Callable[_P, _R]) -> Callable[_P, _R]:
     def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         if chosen:
             return chosen[0](*args, **kwargs)
-        fast = torch.compile(function, dynamic=False)
+        fast = torch.compile(function, dynamic=False, options=OPTIONS)
         try:
             result = fast(*args, **kwargs)
         except Exception as error:  # the compiler behind torch.compile raises whatever it likes

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from robot_rlpd.specs import PolicyContract
     from robot_rlpd.task import Task
 
+LEAST_SHARE = 0.03
+"""Of half the range of a bounded entry: its smallest scale."""
+CONSTANT = 1e-8
+"""Standard deviation below which nothing varied."""
+
 
 @dataclass
 class PriorReport:
@@ -116,9 +121,9 @@ def digest(store: EpisodeStore) -> str:
 def fit_normalizer(found: Sequence[Transitions], contract: PolicyContract) -> Normalizer:
     """Mean and scale of the prior observations, frozen for the whole run.
 
-    The scale of an entry is its standard deviation, but at least a tenth of the largest in its field: an entry that
-    hardly varied while demonstrated would otherwise drown all others as soon as it does. Fields that are constant get
-    scale 1.
+    The scale of an entry is its standard deviation, but at least a tenth of the largest in its field and, where both
+    bounds are finite, `LEAST_SHARE` of half its range: an entry that hardly varied while demonstrated would otherwise
+    drown all others as soon as it does. Fields that are constant get scale 1.
 
     Returns:
         Mean and scale of the flattened observation, float32 `(O,)` each.
@@ -128,7 +133,14 @@ def fit_normalizer(found: Sequence[Transitions], contract: PolicyContract) -> No
         rows = np.concatenate([part.observations[spec.name] for part in found]).astype(np.float64)
         rows = rows.reshape(len(rows), -1)
         deviations = rows.std(axis=0)
-        floor = 0.1 * deviations.max()
         means.append(rows.mean(axis=0))
-        scales.append(np.maximum(deviations, floor) if floor > 1e-9 else np.ones_like(deviations))
+        if deviations.max() > CONSTANT:
+            low, high = (
+                np.broadcast_to(np.array(bound, np.float64), deviations.shape) for bound in (spec.low, spec.high)
+            )
+            half_range = np.where(np.isfinite(high - low), (high - low) / 2.0, 0.0)
+            deviations = np.maximum(deviations, np.maximum(0.1 * deviations.max(), LEAST_SHARE * half_range))
+        else:
+            deviations = np.ones_like(deviations)
+        scales.append(deviations)
     return np.concatenate(means).astype(np.float32), np.concatenate(scales).astype(np.float32)

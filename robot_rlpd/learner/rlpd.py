@@ -115,6 +115,13 @@ def _require(field: str, found: object, allowed: str, fulfilled: bool) -> None:
         raise ConfigError(field=field, found=found, allowed=allowed)
 
 
+METRICS = (
+    *("critic_loss", "q_mean", "actor_loss", "entropy", "temperature_loss", "temperature"),
+    *("target_q_min", "target_q_max"),
+)
+"""What `RLPD.advance` tells of a call, in this order."""
+
+
 class RLPD:
     """Actor, critic ensemble, target critics and temperature, and their update.
 
@@ -126,6 +133,9 @@ class RLPD:
         dtype: Type of all parameters.
         device: Where parameters live and batches are expected.
         compile: Compile the update where that works; it is the same function either way.
+
+    Attributes:
+        gradient_steps: Number of critic updates so far.
     """
 
     def __init__(
@@ -157,15 +167,13 @@ class RLPD:
         self._critic_adam = AdamState.zeros_like(self._critic)
         self._temperature_adam = AdamState.zeros_like(self.log_temperature)
         self.actor = views(self._actor, self._actor_shapes)
+        self._acting = self._actor.clone()
+        self._acting_views = views(self._acting, self._actor_shapes)
+        self.gradient_steps = 0
         self.critic = views(self._critic, self._critic_shapes)
         self.target = views(self._target, self._critic_shapes)
         self._critic_step = compiled(self._critic_update) if compile else self._critic_update
         self._actor_step = compiled(self._actor_update) if compile else self._actor_update
-
-    @property
-    def gradient_steps(self) -> int:
-        """Number of critic updates so far."""
-        return int(self._critic_adam.count)
 
     def update(self, batch: Batch) -> dict[str, float]:
         """Do `utd_ratio` critic updates, then one actor and one temperature update on the last minibatch.
@@ -175,6 +183,16 @@ class RLPD:
 
         Returns:
             Metrics; those of the critics are means (and for target_q extremes) over the minibatches.
+        """
+        metrics = self.advance(batch)
+        self.publish()
+        return named_metrics(metrics)
+
+    def advance(self, batch: Batch) -> Tensor:
+        """`update` that neither waits for the device nor changes the actor that acts (see `publish`).
+
+        Returns:
+            The metrics in the order of `METRICS`, on the device.
         """
         config, generator = self.config, self.generator
         batch = {name: value.to(self.device, self.dtype) for name, value in batch.items()}
@@ -188,7 +206,14 @@ class RLPD:
         target_q = trace.pop("target_q")
         metrics = {name: value.mean() for name, value in trace.items()}
         metrics |= {"target_q_min": target_q.amin(), "target_q_max": target_q.amax()}
-        return dict(zip(metrics, torch.stack(list(metrics.values())).tolist(), strict=True))
+        return torch.stack([metrics[name] for name in METRICS])
+
+    def publish(self) -> None:
+        """Let the actor as it is now act: `sample_action` and `deterministic_action` use a copy of its own.
+
+        So actions can be chosen while the next update runs in another thread or on the device.
+        """
+        self._acting.copy_(self._actor)
 
     @torch.no_grad()
     def update_with_noise(
@@ -227,6 +252,7 @@ class RLPD:
             if after_critic_update is not None:
                 after_critic_update(i)
         trace = {name: torch.stack([entry[name] for entry in traces]) for name in traces[0]}
+        self.gradient_steps += num_updates
         trace |= self._actor_step(minibatch, actor_noise)
         return trace | self._temperature_update(trace["entropy"])
 
@@ -263,14 +289,14 @@ class RLPD:
     @torch.inference_mode()
     def sample_action(self, observations: Tensor, generator: torch.Generator) -> Tensor:
         """Stochastic actions in [-1, 1], [B, A], for observations [B, O]; `generator` gives the noise."""
-        mean, log_std = actor_forward(self.actor, observations.to(self.device, self.dtype))
+        mean, log_std = actor_forward(self._acting_views, observations.to(self.device, self.dtype))
         noise = torch.randn(mean.shape, generator=generator, dtype=self.dtype, device=generator.device)
         return sample_squashed(mean, log_std, noise.to(self.device))[0]
 
     @torch.inference_mode()
     def deterministic_action(self, observations: Tensor) -> Tensor:
         """The squashed mean, in [-1, 1], [B, A], for observations [B, O]."""
-        return actor_forward(self.actor, observations.to(self.device, self.dtype))[0].tanh()
+        return actor_forward(self._acting_views, observations.to(self.device, self.dtype))[0].tanh()
 
     def state_dict(self) -> dict[str, Tensor]:
         """Copies of all that a resumed learner needs, as plain tensors by name (for `torch.save`, weights only)."""
@@ -292,6 +318,8 @@ class RLPD:
         for name, tensor in own.items():
             tensor.copy_(state[name])
         self.generator.set_state(state["generator"].cpu())
+        self.gradient_steps = int(state["adam/critic/count"])
+        self.publish()
 
     def _tensors(self) -> dict[str, Tensor]:
         tensors = {"log_temperature": self.log_temperature}
@@ -305,6 +333,11 @@ class RLPD:
                 tensors |= {f"adam/{group}/{moment}/{name}".rstrip("/"): tensor for name, tensor in named.items()}
             tensors[f"adam/{group}/count"] = adam.count
         return tensors
+
+
+def named_metrics(values: Tensor) -> dict[str, float]:
+    """Metrics in the order of `METRICS`, by name; waits for the device."""
+    return dict(zip(METRICS, values.tolist(), strict=True))
 
 
 def draw_subsets(config: RLPDConfig, generator: torch.Generator) -> Tensor:

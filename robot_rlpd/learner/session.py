@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
-import math
 import time
 import uuid
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from robot_rlpd.episode import Episode, EpisodeInfo, Step
-from robot_rlpd.errors import BridgeError, RobotError, TrainingError
+from robot_rlpd.errors import BridgeError, RobotError, RobotRlpdError, TrainingError
 from robot_rlpd.evaluation import EVALUATION_SEED_OFFSET, evaluate
 from robot_rlpd.learner.allocator import keep_freed_memory
 from robot_rlpd.learner.checkpoint import BEST, LATEST, Checkpoint, load_checkpoint, save_checkpoint
-from robot_rlpd.learner.metrics import MetricsLog
 from robot_rlpd.learner.policy import ActorPolicy, Normalizer, WarmUpPolicy, normalized
 from robot_rlpd.learner.prior import PriorReport, fill_replay, fit_normalizer, judged, load_prior
-from robot_rlpd.learner.q_range import QRangeAlarm
 from robot_rlpd.learner.replay import ReplayBuffer, SymmetricSampler
 from robot_rlpd.learner.rlpd import RLPD
 from robot_rlpd.learner.run_directory import CHECKPOINTS, EPISODES
-from robot_rlpd.learner.session_config import SessionConfig, num_threads
+from robot_rlpd.learner.session_config import SessionConfig, thread_choices
+from robot_rlpd.learner.session_log import SessionLog
+from robot_rlpd.learner.updater import Updater
 from robot_rlpd.progress import ProgressLine
 from robot_rlpd.robot import RandomPolicy
 from robot_rlpd.rollout import SilentListener, rollout
@@ -38,6 +37,8 @@ if TYPE_CHECKING:
     from robot_rlpd.robot import Policy, Robot
     from robot_rlpd.task import Task
 
+EXPLORATION_STREAM = 1 << 40
+"""Added to the seed, so that exploration noise and minibatches are drawn from streams of their own."""
 PATIENCE = 3
 """Interrupted episodes in a row after which the session gives up."""
 _logger = logging.getLogger(__name__)
@@ -58,7 +59,9 @@ class Session(SilentListener):
     """
 
     def __init__(self, config: SessionConfig, run_dir: Path, robot: Robot, task: Task, *, resume: bool = False) -> None:
-        torch.set_num_threads(num_threads(config))
+        threads = thread_choices(config)
+        torch.set_num_threads(threads[0])
+        torch.set_float32_matmul_precision(config.matmul_precision)
         keep_freed_memory()
         self.config, self.run_dir, self.robot, self.task = config, run_dir, robot, task
         self.contract = robot.spec.contract()
@@ -73,27 +76,26 @@ class Session(SilentListener):
         self.learner = RLPD(
             config.rlpd, size, actions, seed=config.seed, device=config.device, compile=config.compile_update
         )
-        self.generator = torch.Generator().manual_seed(config.seed)
-        self.alarm = QRangeAlarm(config.rlpd)
-        for part in found:
-            self.alarm.see(*part.rewards.tolist())
+        self.exploration = torch.Generator().manual_seed(EXPLORATION_STREAM + config.seed)
         room = config.env_steps + config.extra_capacity
         if config.one_replay:
             room += self.prior_report.transitions
-        self.online = ReplayBuffer(size, actions, capacity=room)
+        self.online = ReplayBuffer(size, actions, capacity=room, device=config.device)
         offline: ReplayBuffer | None = None
         if found and not config.one_replay:
-            offline = ReplayBuffer(size, actions, capacity=max(1, self.prior_report.transitions))
+            offline = ReplayBuffer(size, actions, capacity=max(1, self.prior_report.transitions), device=config.device)
         fill_replay(self.online if offline is None else offline, found, self.contract, self.normalizer)
         self._prior_in_online = len(self.online)
         fraction = config.rlpd.offline_fraction if offline is not None else 0.0
-        self.sampler = SymmetricSampler(offline, self.online, fraction)
+        sampler = SymmetricSampler(offline, self.online, fraction)
+        self.updater = Updater(self.learner, sampler, seed=config.seed, overlap=config.overlap, threads=threads)
+        self.log = SessionLog(config, run_dir)
+        for part in found:
+            self.log.alarm.see(*part.rewards.tolist())
         self.env_steps = self.episodes = 0
         self.evaluation: dict[str, Any] | None = None
         self.best_success_rate = -1.0
         self._failures = 0
-        self.recent = deque[bool](maxlen=20)
-        self.recent_metrics = deque[dict[str, float]](maxlen=200)
         self.trained_s = 0.0
         self._saved_s = time.monotonic()
         self._next_evaluation = config.eval_every
@@ -101,42 +103,55 @@ class Session(SilentListener):
         if checkpoint is not None:
             self._restore(checkpoint)
 
+    @property
+    def owed_calls(self) -> int:
+        """Calls of `utd_ratio` critic updates that the environment steps so far are worth and that were not made."""
+        return max(0, self.env_steps - self.config.start_training) - self.updater.calls
+
     def run(self, should_stop: Callable[[], bool]) -> str:
-        """Train until `env_steps`, the time limit, or `should_stop`; returns why it ended."""
-        progress = ProgressLine(self.config.env_steps)
+        """Train until `env_steps`, the time limit, or `should_stop`; returns why it ended.
+
+        Raises:
+            TrainingError: A loss is not finite or Q explodes; the newest checkpoint is from before that.
+        """
         started_s = time.monotonic() - self.trained_s
-        with MetricsLog(self.run_dir, wall_offset_s=self.trained_s) as self.metrics:
-            self.metrics.write("start", self.env_steps, self.learner.gradient_steps, {"prior": str(self.prior_report)})
 
-            def finished() -> str:
-                self.trained_s = time.monotonic() - started_s
-                if should_stop():
-                    return "stopped"
-                if self.env_steps >= self.config.env_steps:
-                    return "finished"
-                over = self.config.time_limit_min is not None and self.trained_s > 60.0 * self.config.time_limit_min
-                return "time limit" if over else ""
+        def finished() -> str:
+            self.trained_s = time.monotonic() - started_s
+            if should_stop():
+                return "stopped"
+            if self.env_steps >= self.config.env_steps:
+                return "finished"
+            over = self.config.time_limit_min is not None and self.trained_s > 60.0 * self.config.time_limit_min
+            return "time limit" if over else ""
 
-            self.progress, self._started_s, self._started_steps = progress, time.monotonic(), self.env_steps
+        with self.log.opened(self.env_steps, self.trained_s):
+            self.log.start(self.env_steps, self.learner.gradient_steps, self.prior_report)
             self.save(LATEST)  # a run that is killed early can be resumed
             try:
-                self._warm_up_update()
+                self.updater.warm_up()
+                self._catch_up(should_stop)
                 while not (reason := finished()):
                     self._patiently(lambda: self._train_episode(lambda: bool(finished())))
                     if self._next_evaluation and self.env_steps >= self._next_evaluation:
                         self._patiently(lambda: self._evaluate(should_stop))
+            except TrainingError:
+                raise
+            except BaseException:
+                self._save_if_possible()
+                raise
             finally:
-                progress.close()
-                self.save(LATEST)
-            self.metrics.write("end", self.env_steps, self.learner.gradient_steps, {"reason": reason})
+                self.updater.close()
+            self.save(LATEST)
+            self.log.write("end", self.env_steps, self.learner.gradient_steps, {"reason": reason})
         return reason
 
     def save(self, name: str) -> Path:
-        """Write a checkpoint; one that exists stays as it is where the learner is not finite."""
+        """Write a checkpoint; one that exists stays as it is where the learner is not sound."""
         path = self.run_dir / CHECKPOINTS / name
         learner = self.learner.state_dict()
-        if not all(bool(tensor.isfinite().all()) for tensor in learner.values()):
-            _logger.warning("parameters are not finite; %s is not written", path)
+        if self.log.alarm.exploding or not all(bool(tensor.isfinite().all()) for tensor in learner.values()):
+            _logger.warning("parameters or Q are out of bounds; %s is not written", path)
             return path
         save_checkpoint(
             path,
@@ -155,19 +170,34 @@ class Session(SilentListener):
                 run=self.run_dir.name,
                 prior=self.prior_report.digests,
                 trained_s=self.trained_s,
-                sampling=self.generator.get_state(),
+                sampling=self.updater.generator.get_state(),
+                exploration=self.exploration.get_state(),
             ),
         )
         self._saved_s = time.monotonic()
         return path
 
-    def _warm_up_update(self) -> None:
-        """Compile before the first reset: a robot that waits for a compiler in mid-episode would be stopped."""
-        state = self.learner.state_dict()
-        # Laid out in memory like a sampled batch, or the compiler would start anew with the first one.
-        batch = self.online.zeros(self.config.rlpd.utd_ratio * self.config.rlpd.batch_size)
-        self.learner.update(batch)
-        self.learner.load_state_dict(state)
+    def _save_if_possible(self) -> None:
+        """On the way out of an error, which must not be hidden by another one."""
+        try:
+            self.updater.finish()
+            self.save(LATEST)
+        except (RobotRlpdError, OSError) as error:
+            _logger.warning("the last checkpoint stays as it was: %s", error)
+
+    def _catch_up(self, should_stop: Callable[[], bool]) -> None:
+        """Make the updates that recorded steps are worth: those after the checkpoint that a run is resumed from."""
+        owed = self.owed_calls
+        if owed <= 0:
+            return
+        _logger.info("catching up: %d recorded steps were not trained on yet", owed)
+        with contextlib.closing(ProgressLine(owed)) as progress:
+            for done in range(owed):
+                if should_stop():
+                    return
+                self.updater.start()
+                self.updater.finish()
+                progress.update(done + 1, "steps caught up")
 
     def _patiently(self, drive: Callable[[], None]) -> None:
         """A robot that stopped or went away gets a few resets before the session gives up."""
@@ -207,10 +237,11 @@ class Session(SilentListener):
         return str(uuid.uuid5(uuid.UUID(run), str(self.episodes))) if run and self.config.simulated else ""
 
     def _acting_policy(self) -> ActorPolicy:
-        return ActorPolicy(self.contract, lambda x: self.learner.sample_action(x, self.generator), self.normalizer)
+        return ActorPolicy(self.contract, lambda x: self.learner.sample_action(x, self.exploration), self.normalizer)
 
     def on_step(self, step: Step) -> None:
         """Store the transition, then update."""
+        self.updater.finish()
         self.online.append(
             normalized(self.contract.flatten(step.observation), self.normalizer),
             self.contract.action.to_unit(step.executed_action),
@@ -218,58 +249,18 @@ class Session(SilentListener):
             1.0 - float(step.outcome.terminated),
             normalized(self.contract.flatten(step.result.observation), self.normalizer),
         )
-        self.alarm.see(step.outcome.reward)
         self.env_steps += 1
         if self.env_steps > self.config.start_training:
-            self._update()
-        if self.env_steps % self.config.log_every == 0:
-            self._log()
+            self.updater.start()
+        self.log.step(step, self.env_steps, self.updater)
 
     def on_end(self, episode: Episode) -> None:
         """Count the episode."""
+        self.updater.finish()
         self.episodes += 1
-        self.recent.append(bool(episode.info.success))
-        values = {"success": bool(episode.info.success), "length": len(episode), "ended": str(episode.info.ended)}
-        self.metrics.write("episode", self.env_steps, self.learner.gradient_steps, values)
+        self.log.episode(episode, self.env_steps, self.learner.gradient_steps)
         if time.monotonic() - self._saved_s > self.config.checkpoint_every_s:
             self.save(LATEST)
-
-    def _update(self) -> None:
-        config = self.config.rlpd
-        metrics = self.learner.update(self.sampler.sample(config.utd_ratio, config.batch_size, self.generator))
-        if not math.isfinite(metrics["critic_loss"] + metrics["actor_loss"]):
-            raise TrainingError(
-                "a loss is not finite; the last good checkpoint is kept",
-                field="critic_loss" if not math.isfinite(metrics["critic_loss"]) else "actor_loss",
-                hint="look at the rewards and observations of the newest episodes",
-            )
-        self.recent_metrics.append(metrics)
-
-    def _log(self) -> None:
-        elapsed_s = time.monotonic() - self._started_s
-        values: dict[str, float] = {
-            "env_steps_per_s": (self.env_steps - self._started_steps) / elapsed_s,
-            "recent_success_rate": float(np.mean(self.recent)) if self.recent else 0.0,
-        }
-        if self.recent_metrics:
-            names = self.recent_metrics[0].keys()
-            values |= {name: float(np.mean([m[name] for m in self.recent_metrics])) for name in names}
-            warning = self.alarm.check(values["target_q_min"], values["target_q_max"])
-            if warning:
-                _logger.warning(warning)
-        self.metrics.write("train", self.env_steps, self.learner.gradient_steps, values)
-        self.progress.update(self.env_steps, self._line(values))
-
-    def _line(self, values: dict[str, float]) -> str:
-        parts = [f"{values['env_steps_per_s']:.0f} steps/s", f"solved {sum(self.recent)}/{len(self.recent)} recent"]
-        if "q_mean" in values:
-            parts.append(f"Q {values['q_mean']:.1f}")
-            parts.append(f"temperature {values['temperature']:.3f}")
-        else:
-            parts.append(f"random until {self.config.start_training}")
-        if self.evaluation is not None:
-            parts.append(f"evaluated {self.evaluation['successes']}/{self.evaluation['episodes']}")
-        return " | ".join(parts)
 
     def _evaluate(self, should_stop: Callable[[], bool]) -> None:
         policy = ActorPolicy(self.contract, self.learner.deterministic_action, self.normalizer)
@@ -280,8 +271,8 @@ class Session(SilentListener):
             self._next_evaluation += self.config.eval_every
         if evaluation.episodes < self.config.eval_episodes:
             return
-        self.evaluation = evaluation.to_json()
-        self.metrics.write("evaluation", self.env_steps, self.learner.gradient_steps, self.evaluation)
+        self.evaluation = self.log.evaluation = evaluation.to_json()
+        self.log.write("evaluation", self.env_steps, self.learner.gradient_steps, self.evaluation)
         self.save(LATEST)
         if evaluation.success_rate >= self.best_success_rate:
             self.best_success_rate = evaluation.success_rate
@@ -309,16 +300,21 @@ class Session(SilentListener):
         recorded = judged(episodes, self.task, self.contract, report)
         fill_replay(self.online, recorded, self.contract, self.normalizer)
         for part in recorded:
-            self.alarm.see(*part.rewards.tolist())
+            self.log.alarm.see(*part.rewards.tolist())
         self.env_steps, self.episodes = len(self.online) - self._prior_in_online, report.episodes
         self.trained_s, self.evaluation = checkpoint.trained_s, checkpoint.evaluation
+        self.log.evaluation = checkpoint.evaluation
         best = self.run_dir / CHECKPOINTS / BEST
         if best.is_file() and (evaluation := load_checkpoint(best).evaluation):
             self.best_success_rate = evaluation["success_rate"]
         while self._next_evaluation and self._next_evaluation <= self.env_steps:
             self._next_evaluation += self.config.eval_every
-        if checkpoint.sampling is not None:
-            self.generator.set_state(checkpoint.sampling)
+        for generator, state in (
+            (self.updater.generator, checkpoint.sampling),
+            (self.exploration, checkpoint.exploration),
+        ):
+            if state is not None:
+                generator.set_state(state)
 
 
 def summary(session: Session, reason: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import torch
 
 from robot_rlpd.errors import ConfigError
 from robot_rlpd.learner.rlpd import RLPDConfig
+from robot_rlpd.learner.tuning import MatmulPrecision
 from robot_rlpd.task import RewardKind, TaskOptions
 
 LARGE_UPDATE_PARAMETERS = 200_000
@@ -64,7 +65,11 @@ class SessionConfig:
     device: str = "cpu"
     """Torch device."""
     threads: int = 0
-    """Torch threads; 0 chooses by the size of the networks."""
+    """Torch threads; 0 chooses by the size of the networks and by what else the machine does."""
+    matmul_precision: MatmulPrecision = "highest"
+    """How float32 matrices are multiplied: as measured to be fast and exact where the run was made."""
+    overlap: bool = False
+    """Whether updates run while the robot moves; its actor is then one environment step older."""
     compile_update: bool = True
     """Whether to compile the update where that works."""
     extra_capacity: int = 2000
@@ -108,10 +113,14 @@ def check_device(name: str) -> None:
         raise ConfigError("no such device here", field="device", found=name, allowed=", ".join(allowed)) from None
 
 
-def num_threads(config: SessionConfig) -> int:
-    """Torch threads for the update: one where the networks are small, else all cores."""
+def thread_choices(config: SessionConfig) -> tuple[int, ...]:
+    """Torch threads for the update, the preferred number first.
+
+    One where the networks are small; else all cores, or one as long as something else needs the others.
+    """
     if config.threads:
-        return config.threads
+        return (config.threads,)
     width = max(config.rlpd.hidden_dims)
     parameters = config.rlpd.ensemble_size * width * width * (len(config.rlpd.hidden_dims) - 1 or 1)
-    return (os.cpu_count() or 1) if parameters >= LARGE_UPDATE_PARAMETERS else 1
+    cores = os.cpu_count() or 1
+    return (cores, 1) if parameters >= LARGE_UPDATE_PARAMETERS and cores > 1 else (1,)

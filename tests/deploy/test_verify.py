@@ -17,6 +17,7 @@ from deploy.verify import (
     compare,
     random_observations,
     recorded_observations,
+    rounding_bound,
     torch_actions,
 )
 from robot_rlpd.episode import Ended
@@ -84,6 +85,19 @@ def test_wrong_weights_are_found(checkpoint: Checkpoint, tmp_path: Path, fault: 
     assert not is_ok(wrong, checkpoint)
 
 
+def test_far_outside_the_data_float32_is_asked_for_no_more_than_it_resolves(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    assert checkpoint.normalizer is not None
+    mean, scale = checkpoint.normalizer
+    steep = replace(checkpoint, normalizer=(mean, scale * np.float32(0.01)))
+    observations = random_observations(steep.contract, 300, np.random.default_rng(0))
+    assert compare(exported(steep, tmp_path), steep, observations).ok
+    columns = {s.name: np.stack([o[s.name] for o in observations]) for s in steep.contract.observation}
+    assert rounding_bound(steep, columns).max() > TOLERANCE
+    assert np.median(rounding_bound(checkpoint, columns)) < TOLERANCE
+
+
 def test_a_missing_normalizer_is_found(checkpoint: Checkpoint, tmp_path: Path) -> None:
     assert not is_ok(exported(replace(checkpoint, normalizer=None), tmp_path), checkpoint)
 
@@ -129,7 +143,7 @@ def test_nan_is_never_ok(checkpoint: Checkpoint, tmp_path: Path) -> None:
 
 def test_the_tolerance_is_that_of_a_unit_action_range(checkpoint: Checkpoint, tmp_path: Path) -> None:
     observations = random_observations(checkpoint.contract, 1, np.random.default_rng(0))
-    tolerance = compare(exported(checkpoint, tmp_path), checkpoint, observations).tolerance
+    tolerance = compare(exported(checkpoint, tmp_path), checkpoint, observations).tolerance[0]
     assert np.allclose(tolerance[:2], [TOLERANCE * 0.0006, TOLERANCE * 325.0], rtol=0.02)
     assert tolerance[2] == pytest.approx(TOLERANCE * 0.5 + np.spacing(np.float32(1001)))
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from robot_rlpd.errors import RunDirectoryError
-from robot_rlpd.learner.metrics import FILE_NAME, MetricsLog, read_metrics
+from robot_rlpd.learner.metrics import FILE_NAME, MetricsLog, flat, read_metrics
 
 
 def test_every_record_names_its_kind_and_counters(tmp_path: Path) -> None:
@@ -60,6 +60,45 @@ def test_a_torn_last_line_is_left_out_and_harms_no_later_record(tmp_path: Path) 
     with MetricsLog(tmp_path) as log:
         log.write("train", 3, 0, {})
     assert [record["env_steps"] for record in read_metrics(tmp_path)] == [1, 3]
+
+
+def test_records_that_a_resumed_run_makes_again_count_once_and_steps_never_go_back(tmp_path: Path) -> None:
+    with MetricsLog(tmp_path) as log:
+        log.write("start", 0, 0, {})
+        for step in (100, 200, 300):
+            log.write("train", step, 0, {"made": "first"})
+            log.write("episode", step, 0, {})
+    with MetricsLog(tmp_path) as log:
+        log.write("start", 200, 0, {})
+        log.write("train", 300, 0, {"made": "again"})
+        log.write("train", 400, 0, {"made": "again"})
+    made = [(record["env_steps"], record["made"]) for record in read_metrics(tmp_path, "train")]
+    assert made == [(100, "first"), (200, "first"), (300, "again"), (400, "again")]
+    assert [record["env_steps"] for record in read_metrics(tmp_path, "episode")] == [100, 200]
+    assert len((tmp_path / FILE_NAME).read_text().splitlines()) == 10
+
+
+def test_a_run_that_begins_anew_before_its_first_checkpoint_counts_nothing_from_before(tmp_path: Path) -> None:
+    for _ in range(2):
+        with MetricsLog(tmp_path) as log:
+            log.write("start", 0, 0, {})
+            log.write("train", 100, 0, {})
+    assert [record["env_steps"] for record in read_metrics(tmp_path, "train")] == [100]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "columns"),
+    [
+        ("ci95", [0.25, 0.75], {"ci95_low": 0.25, "ci95_high": 0.75}),
+        ("success", True, {"success": 1}),
+        ("ended", "terminated", {"ended": "terminated"}),
+        ("mean_return", None, {"mean_return": None}),
+        ("lengths", [1, 2, 3], {}),
+        ("nested", {"a": 1}, {}),
+    ],
+)
+def test_what_fits_a_column_gets_one(name: str, value: object, columns: dict[str, object]) -> None:
+    assert flat({"kind": "evaluation", name: value}) == columns
 
 
 def test_a_directory_without_metrics_is_refused_by_name(tmp_path: Path) -> None:

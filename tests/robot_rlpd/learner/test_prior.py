@@ -10,7 +10,7 @@ import torch
 from robot_rlpd.episode import Episode, Transitions, transitions
 from robot_rlpd.episode_store import EpisodeStore
 from robot_rlpd.errors import DataError, MismatchError
-from robot_rlpd.learner.prior import PriorReport, digest, fill_replay, fit_normalizer, judged, load_prior
+from robot_rlpd.learner.prior import LEAST_SHARE, PriorReport, digest, fill_replay, fit_normalizer, judged, load_prior
 from robot_rlpd.learner.replay import ReplayBuffer
 from robot_rlpd.rollout import rollout
 from robot_rlpd.task import SignalTask
@@ -131,6 +131,16 @@ def test_an_entry_that_hardly_varies_is_scaled_by_a_tenth_of_its_fields_largest_
     assert mean[0] == 7.0
     np.testing.assert_allclose(scale[:2], [0.1 * deviation, deviation], rtol=1e-5)
     assert scale[2:].tolist() == [1.0, 1.0]  # one demonstration has one target
+
+
+def test_the_scale_of_a_bounded_entry_is_at_least_a_share_of_its_range() -> None:
+    whole = transitions(demonstration(), FakeTask(), FIELDS)
+    bounded = dataclasses.replace(CONTRACT.observation[0], low=(-1.0, -4.0), high=(1.0, 4.0))
+    contract = dataclasses.replace(CONTRACT, observation=(bounded, CONTRACT.observation[1]))
+    hardly = np.where(np.arange(len(whole))[:, None] % 2 == 0, 1e-5, -1e-5) + np.zeros((len(whole), 2))
+    still = dataclasses.replace(whole, observations={**whole.observations, "position": hardly.astype(np.float32)})
+    _, scale = fit_normalizer([still], contract)
+    np.testing.assert_allclose(scale[:2], [LEAST_SHARE, 4.0 * LEAST_SHARE], rtol=1e-6)
 
 
 def test_prior_data_are_read_from_several_stores(record: Record) -> None:

@@ -2,7 +2,8 @@ import math
 
 import pytest
 
-from robot_rlpd.learner.q_range import PATIENCE, QRangeAlarm
+from robot_rlpd.errors import TrainingError
+from robot_rlpd.learner.q_range import EXPLODED_PATIENCE, PATIENCE, QRangeAlarm
 from robot_rlpd.learner.rlpd import RLPDConfig
 
 SPARSE = RLPDConfig(backup_entropy=False, discount=0.99)
@@ -24,7 +25,7 @@ def test_rewards_of_minus_one_and_zero_allow_minus_hundred_to_zero() -> None:
     assert high == 0.0
 
 
-@pytest.mark.parametrize(("lowest", "highest"), [(-140.0, -10.0), (-50.0, 40.0), (-math.inf, 0.0)])
+@pytest.mark.parametrize(("lowest", "highest"), [(-140.0, -10.0), (-50.0, 40.0), (-9e3, 0.0)])
 def test_a_sustained_excess_is_told_once_with_both_ranges(lowest: float, highest: float) -> None:
     (told,) = warnings(alarm(), lowest, highest, 5 * PATIENCE)
     assert "outside [-100.0, 0.0]" in told
@@ -49,7 +50,29 @@ def test_a_little_beyond_the_range_is_no_excess() -> None:
 
 
 def test_nothing_is_told_with_entropy_backup() -> None:
-    assert not warnings(alarm(RLPDConfig(backup_entropy=True)), -1e6, 1e6, 3 * PATIENCE)
+    assert not warnings(alarm(RLPDConfig(backup_entropy=True)), -9e3, 9e3, 3 * PATIENCE)
+
+
+@pytest.mark.parametrize("backup_entropy", [False, True])
+@pytest.mark.parametrize("targets", [(-2e4, 0.0), (0.0, 2e4), (-math.inf, 0.0)])
+def test_targets_hundred_times_beyond_any_return_end_training(
+    targets: tuple[float, float], backup_entropy: bool
+) -> None:
+    checked = alarm(RLPDConfig(backup_entropy=backup_entropy))
+    for _ in range(EXPLODED_PATIENCE - 1):
+        checked.check(*targets)
+        assert checked.exploding
+    with pytest.raises(TrainingError, match=r"^target_q: Q explodes"):
+        checked.check(*targets)
+
+
+def test_one_check_far_outside_ends_nothing() -> None:
+    checked = alarm()
+    for _ in range(5):
+        checked.check(-2e4, 0.0)
+        assert checked.exploding
+        checked.check(-50.0, 0.0)
+        assert not checked.exploding
 
 
 def test_nothing_is_told_before_a_reward_was_seen() -> None:

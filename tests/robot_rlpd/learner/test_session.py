@@ -25,7 +25,7 @@ from robot_rlpd.learner.metrics import read_metrics
 from robot_rlpd.learner.rlpd import RLPDConfig
 from robot_rlpd.learner.run_directory import CONFIG_FILE, EPISODES, prepare_run_directory
 from robot_rlpd.learner.session import PATIENCE, summary
-from robot_rlpd.learner.session_config import LARGE_UPDATE_PARAMETERS, SessionConfig, num_threads
+from robot_rlpd.learner.session_config import LARGE_UPDATE_PARAMETERS, SessionConfig, thread_choices
 from robot_rlpd.robot import Action, Source, StepResult
 from robot_rlpd.rollout import rollout
 from robot_rlpd.spool import StoreListener
@@ -120,13 +120,13 @@ def test_the_first_update_comes_after_the_first_step_that_was_not_random(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = start(env_steps=14, start_training=10)
-    update, seen = session.learner.update, []
+    advance, seen = session.learner.advance, []
 
-    def counted(batch: Any) -> dict[str, float]:
+    def counted(batch: Any) -> torch.Tensor:
         seen.append(session.env_steps)
-        return update(batch)
+        return advance(batch)
 
-    monkeypatch.setattr(session.learner, "update", counted)
+    monkeypatch.setattr(session.learner, "advance", counted)
     session.run(never)
     compiling = 0
     assert seen == [compiling, 11, 12, 13, 14]
@@ -374,16 +374,16 @@ def test_a_run_without_a_checkpoint_cannot_be_resumed(start: Start, tmp_path: Pa
 
 def test_minibatches_are_half_prior_data(start: Start, record: Record) -> None:
     session = start(prior=(record(),))
-    assert session.sampler.offline_fraction == 0.5
-    assert session.sampler.offline is not None
-    assert len(session.sampler.offline) == session.prior_report.transitions > 0
+    assert session.updater.sampler.offline_fraction == 0.5
+    assert session.updater.sampler.offline is not None
+    assert len(session.updater.sampler.offline) == session.prior_report.transitions > 0
     session.run(never)
     assert session.learner.gradient_steps == 2 * (30 - 10)
 
 
 def test_without_prior_data_minibatches_are_all_online(start: Start) -> None:
     session = start()
-    assert session.sampler.offline_fraction == 0.0
+    assert session.updater.sampler.offline_fraction == 0.0
     assert session.run(never) == "finished"
 
 
@@ -431,8 +431,8 @@ def test_a_configuration_out_of_range_is_refused_naming_the_field(field: str) ->
 def test_a_second_thread_is_used_only_where_the_networks_are_large() -> None:
     small, large = RLPDConfig(hidden_dims=(64, 64)), RLPDConfig(hidden_dims=(256, 256))
     assert 10 * 64 * 64 < LARGE_UPDATE_PARAMETERS <= 10 * 256 * 256
-    assert num_threads(SessionConfig(task="fake", rlpd=small)) == 1
-    assert num_threads(SessionConfig(task="fake", rlpd=large, threads=3)) == 3
+    assert thread_choices(SessionConfig(task="fake", rlpd=small)) == (1,)
+    assert thread_choices(SessionConfig(task="fake", rlpd=large, threads=3)) == (3,)
 
 
 def test_the_same_seed_gives_bit_identical_parameters_and_episodes(start: Start, record: Record) -> None:
@@ -452,11 +452,11 @@ def test_the_same_seed_gives_bit_identical_parameters_and_episodes(start: Start,
 def test_prior_data_are_sampled_symmetrically_or_lie_in_the_one_replay(start: Start, record: Record) -> None:
     prior = (record(),)
     symmetric = start("symmetric", prior=prior)
-    assert symmetric.sampler.offline is not None
-    assert len(symmetric.sampler.offline) == symmetric.prior_report.transitions
+    assert symmetric.updater.sampler.offline is not None
+    assert len(symmetric.updater.sampler.offline) == symmetric.prior_report.transitions
     assert len(symmetric.online) == 0
     one = start("one", prior=prior, one_replay=True)
-    assert one.sampler.offline is None
+    assert one.updater.sampler.offline is None
     assert len(one.online) == one.prior_report.transitions
     assert one.env_steps == 0
     assert one.run(never) == "finished"

@@ -116,12 +116,12 @@ def critic_forward(
     x = torch.cat([observations, actions], dim=-1)
     x = x.expand(parameters["out/bias"].shape[0], *x.shape)
     for i in range(_depth(parameters)):
-        x = torch.baddbmm(parameters[f"dense{i}/bias"].unsqueeze(1), x, parameters[f"dense{i}/kernel"])
+        x = torch.bmm(x, parameters[f"dense{i}/kernel"]) + parameters[f"dense{i}/bias"].unsqueeze(1)
         if f"ln{i}/scale" in parameters:
             x = F.layer_norm(x, x.shape[-1:], eps=layer_norm_eps)
             x = x * parameters[f"ln{i}/scale"].unsqueeze(1) + parameters[f"ln{i}/bias"].unsqueeze(1)
         x = torch.relu(x)
-    return torch.baddbmm(parameters["out/bias"].unsqueeze(1), x, parameters["out/kernel"]).squeeze(-1)
+    return (x * parameters["out/kernel"].transpose(1, 2)).sum(-1) + parameters["out/bias"]
 
 
 def select_members(parameters: Parameters, members: Tensor) -> Parameters:

@@ -121,7 +121,7 @@ def _clone(cell: Path, seed: int, env_steps: int) -> dict[str, Any]:
     torch.set_num_threads(1)  # small networks: more threads only wait for one another
     setup = load_task(TASK)
     contract = setup.spec.contract()
-    found, _ = load_prior([_demonstrations(cell, seed)], setup.task, contract)
+    (found,), _ = load_prior([_demonstrations(cell, seed)], setup.task, contract)
     normalizer = fit_normalizer(found, contract)
     replay = ReplayBuffer(contract.observation_size, contract.action.size, capacity=sum(map(len, found)))
     fill_replay(replay, found, contract, normalizer)

@@ -8,7 +8,7 @@ import io
 import logging
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
@@ -17,9 +17,13 @@ from gymnasium import spaces
 from robot_rlpd.errors import ConfigError, DataError, SpecError, UnknownNameError
 from robot_rlpd.expression import Condition
 from robot_rlpd.judging import JudgedRobot
+from robot_rlpd.outcomes import Columns, Outcomes
 from robot_rlpd.robot import Action, ClosingRobot, Observation, Robot, StepResult
 from robot_rlpd.specs import ActionComponent, ActionSpec, ArraySpec, RobotSpec
 from robot_rlpd.task import Outcome, Signals, Task, TaskOptions, TaskSetup
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _log = logging.getLogger(__name__)
 DEFAULT_RATE_HZ = 30.0
@@ -121,6 +125,29 @@ class GymnasiumTask:
             terminated=bool(signals.get("terminated", False)),
             success=success,
             truncated=bool(signals.get("truncated", False)),
+        )
+
+    def evaluate_many(
+        self,
+        observations: Columns,
+        executed_actions: NDArray[np.float32],
+        signals: Columns,
+        next_observations: Columns,
+    ) -> Outcomes:
+        """`evaluate` for many steps."""
+        del observations
+        steps = len(executed_actions)
+        never = np.zeros(steps, np.bool_)
+        if self._condition is None:
+            successes = np.asarray(signals.get("success", never), np.bool_)
+        else:
+            successes = self._condition.each({**signals, **next_observations, "action": executed_actions})
+        if self._reward != "sparse" and "reward" not in signals:
+            raise DataError("the robot signals no reward", field="signals.reward", hint="use --reward sparse")
+        return Outcomes(
+            rewards=np.asarray(successes - 1.0 if self._reward == "sparse" else signals["reward"], np.float32),
+            terminated=np.asarray(signals.get("terminated", never), np.bool_),
+            successes=successes,
         )
 
     def check_recomputable(self, spec: RobotSpec, *, where: str) -> None:

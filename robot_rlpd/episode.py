@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robot_rlpd.errors import DataError
+from robot_rlpd.outcomes import judge_steps
 from robot_rlpd.robot import Action, Observation, Source, StepResult
 from robot_rlpd.specs import RobotSpec
 from robot_rlpd.task import Outcome
@@ -182,31 +183,19 @@ def transitions(episode: Episode, task: Task, fields: Sequence[str]) -> Transiti
     cannot be used. Steps after a termination belong to no MDP state and are left out.
     """
     steps = len(episode)
-    rows = steps if episode.has_final_observation else steps - 1
-    rewards = np.zeros(steps, np.float32)
-    masks = np.ones(steps, np.float32)
-    successes = np.zeros(steps, np.bool_)
-    kept = rows
-    for t in range(steps):
-        following = min(t + 1, len(episode.robot_times_s) - 1)
-        outcome = task.evaluate(
-            {name: array[t] for name, array in episode.observations.items()},
-            episode.executed_actions[t],
-            {name: array[t] for name, array in episode.signals.items()},
-            {name: array[following] for name, array in episode.observations.items()},
-        )
-        rewards[t], masks[t], successes[t] = outcome.reward, 1.0 - float(outcome.terminated), outcome.success
-        if outcome.terminated:
-            kept = t + 1
-            break
-    following_rows = np.minimum(np.arange(kept) + 1, len(episode.robot_times_s) - 1)
+    following = np.minimum(np.arange(steps) + 1, len(episode.robot_times_s) - 1)
+    next_observations = {name: array[following] for name, array in episode.observations.items()}
+    observations = {name: array[:steps] for name, array in episode.observations.items()}
+    outcomes = judge_steps(task, observations, episode.executed_actions, episode.signals, next_observations)
+    ends = np.flatnonzero(outcomes.terminated)
+    kept = int(ends[0]) + 1 if len(ends) else steps if episode.has_final_observation else steps - 1
     return Transitions(
-        observations={name: episode.observations[name][:kept] for name in fields},
-        next_observations={name: episode.observations[name][following_rows] for name in fields},
+        observations={name: observations[name][:kept] for name in fields},
+        next_observations={name: next_observations[name][:kept] for name in fields},
         executed_actions=episode.executed_actions[:kept],
-        rewards=rewards[:kept],
-        masks=masks[:kept],
-        successes=successes[:kept],
+        rewards=outcomes.rewards[:kept],
+        masks=1.0 - outcomes.terminated[:kept].astype(np.float32),
+        successes=outcomes.successes[:kept],
     )
 
 

@@ -38,6 +38,8 @@ class TrainCommand:
     """Task: reach, pick_place, gymnasium:<id> or gymnasium:<module>:<id>."""
     prior: tuple[Path, ...] = ()
     """Stores of prior data (demonstrations, earlier runs); none trains without prior data."""
+    prior_weights: tuple[float, ...] = ()
+    """Share of each prior store among the prior transitions of a minibatch, such as 3 1 (default: by their size)."""
     preset: PresetName = "robot"
     """Hyperparameters to start from."""
     env_steps: int | None = None
@@ -228,6 +230,7 @@ def resolve(command: TrainCommand) -> SessionConfig:
         run_id=str(uuid.uuid4()),
         robot=command.robot,
         prior=command.prior,
+        prior_weights=command.prior_weights,
         preset=command.preset,
         rlpd=rlpd,
         env_steps=env_steps,

@@ -90,8 +90,13 @@ def judged(episodes: Iterable[Episode], task: Task, contract: PolicyContract, re
     return judgements
 
 
-def load_prior(paths: Sequence[Path], task: Task, contract: PolicyContract) -> tuple[list[Transitions], PriorReport]:
+def load_prior(
+    paths: Sequence[Path], task: Task, contract: PolicyContract
+) -> tuple[list[list[Transitions]], PriorReport]:
     """Read prior stores, checked against the contract and the task.
+
+    Returns:
+        The transitions of each store, one entry per episode, and the report about all.
 
     Raises:
         MismatchError: A store of another robot; names the differing field.
@@ -100,15 +105,16 @@ def load_prior(paths: Sequence[Path], task: Task, contract: PolicyContract) -> t
     from robot_rlpd.episode_store import EpisodeStore
 
     report = PriorReport()
-    found: list[Transitions] = []
+    found: list[list[Transitions]] = []
     for path in paths:
         with EpisodeStore.open(path) as store:
             check_contract(contract, store.spec, who=f"store {path}")
             task.check_recomputable(store.spec, where=f"store {path}")
-            found += judged(store.load_all(), task, contract, report)
+            before = report.transitions
+            found.append(judged(store.load_all(), task, contract, report))
+            if report.transitions == before:
+                raise DataError("holds no usable transition", field=f"prior {path}")
             report.digests[path.name] = digest(store)
-    if paths and report.transitions == 0:
-        raise DataError("the prior data hold no usable transition", field="prior", found=", ".join(map(str, paths)))
     return found, report
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from robot_rlpd.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 Array = np.ndarray[Any, Any]
 
@@ -20,7 +20,8 @@ Array = np.ndarray[Any, Any]
 class ReplayBuffer:
     """Transitions as float32 rows [observation | action | reward | mask | next_observation].
 
-    Memory grows by doubling up to the capacity; then each new row replaces the oldest one. Not thread safe.
+    Memory for the whole capacity is reserved at once (a CPU takes it from the system as rows come); when it is full,
+    each new row replaces the oldest one. Not thread safe.
 
     Args:
         observation_size: Number of observation entries O.
@@ -38,7 +39,7 @@ class ReplayBuffer:
         self.device = torch.device(device)
         self._names = ("observations", "actions", "rewards", "masks", "next_observations")
         self._widths = [observation_size, action_size, 1, 1, observation_size]
-        self._rows = torch.empty(min(capacity, 1024), sum(self._widths), device=self.device)
+        self._rows = torch.empty(capacity, sum(self._widths), device=self.device)
         self._num_rows = 0
         self._next = 0
 
@@ -60,8 +61,13 @@ class ReplayBuffer:
         num = len(batch["rewards"])
         if num == 0:
             return
-        columns = [batch[name].reshape(num, -1) for name in self._names]
-        self._append_rows(torch.cat(columns, dim=1).to("cpu", torch.float32).numpy())
+        columns = [batch[name].cpu().numpy().reshape(num, -1) for name in self._names]
+        self._append_rows(np.concatenate(columns, axis=1, dtype=np.float32))
+
+    @property
+    def nbytes(self) -> int:
+        """Memory reserved [byte]."""
+        return self._rows.nbytes
 
     def rewards(self) -> Tensor:
         """The rewards of all transitions held, in no particular order; shares the buffer's memory."""
@@ -98,62 +104,94 @@ class ReplayBuffer:
         if not np.isfinite(rows).all():
             raise DataError(field="transition", found="NaN or infinity", allowed="finite numbers")
         rows = rows[-self.capacity :]
-        self._grow(min(self._num_rows + len(rows), self.capacity))
         until_end = min(len(rows), self.capacity - self._next)
-        new = torch.from_numpy(rows).to(self.device)
-        self._rows[self._next : self._next + until_end] = new[:until_end]
-        self._rows[: len(rows) - until_end] = new[until_end:]
+        self._write(self._next, rows[:until_end])
+        self._write(0, rows[until_end:])
         self._next = (self._next + len(rows)) % self.capacity
         self._num_rows = min(self._num_rows + len(rows), self.capacity)
 
-    def _grow(self, needed: int) -> None:
-        size = self._rows.shape[0]
-        if needed <= size:
-            return
-        while size < needed:
-            size = min(2 * size, self.capacity)
-        grown = torch.empty(size, self._rows.shape[1], device=self.device)
-        grown[: self._num_rows] = self._rows[: self._num_rows]
-        self._rows = grown
+    def _write(self, start: int, rows: Array) -> None:
+        place = self._rows[start : start + len(rows)]
+        if self.device.type == "cpu":
+            place.numpy()[:] = rows  # torch's own copy waits for threads that a neighbour may hold up
+        else:
+            place.copy_(torch.from_numpy(rows))
 
 
 class SymmetricSampler:
     """Minibatches with a fixed number of offline and of online transitions each (half and half in the paper).
 
     Args:
-        offline: Prior data; may be None when `offline_fraction` rounds to no row.
+        offline: Prior data in one or several buffers; none when `offline_fraction` rounds to no row.
         online: Data collected in this session; may grow between calls.
         offline_fraction: Share of offline data in each minibatch, 0..1.
+        weights: Shares of the offline buffers among the offline rows, each > 0 and in any unit; needed for several.
     """
 
-    def __init__(self, offline: ReplayBuffer | None, online: ReplayBuffer, offline_fraction: float) -> None:
+    def __init__(
+        self,
+        offline: Sequence[ReplayBuffer],
+        online: ReplayBuffer,
+        offline_fraction: float,
+        weights: Sequence[float] = (1.0,),
+    ) -> None:
         if not 0.0 <= offline_fraction <= 1.0:
             raise ConfigError(field="offline_fraction", found=offline_fraction, allowed="0..1")
-        if offline is None and offline_fraction > 0.0:
+        if not offline and offline_fraction > 0.0:
             hint = "give offline data, or set the fraction to 0"
             raise ConfigError(field="offline_fraction", found=offline_fraction, allowed="0 without data", hint=hint)
-        self.offline = offline
+        if offline and len(weights) != len(offline):
+            raise ConfigError(field="weights", found=len(weights), allowed=f"one each for {len(offline)} buffers")
+        self.offline = tuple(offline)
         self.online = online
         self.offline_fraction = offline_fraction
+        self.weights = tuple(weights)
 
     def num_offline(self, batch_size: int) -> int:
         """Offline rows of each minibatch: the share rounded half up."""
         return math.floor(self.offline_fraction * batch_size + 0.5)
 
+    def shares(self, batch_size: int) -> list[tuple[ReplayBuffer, int]]:
+        """The buffers that contribute to a minibatch of `batch_size`, offline ones first, and their rows each.
+
+        Raises:
+            ConfigError: A buffer's weight is worth no row.
+            DataError: A buffer that has to contribute is empty.
+        """
+        num_offline = self.num_offline(batch_size)
+        counts = apportioned(num_offline, self.weights) if num_offline else [0] * len(self.offline)
+        found = [*zip(self.offline, counts, strict=True)] if self.offline else []
+        if num_offline and 0 in counts:
+            least = sum(self.weights) / num_offline
+            raise ConfigError(
+                field="weights",
+                found=min(self.weights),
+                allowed=f"about {least:.3g} or more of {sum(self.weights):.3g}",
+            )
+        found = [(buffer, count) for buffer, count in [*found, (self.online, batch_size - num_offline)] if count]
+        for buffer, count in found:
+            if len(buffer) == 0:
+                field = "online data" if buffer is self.online else "offline data"
+                needed = f"{count} of {batch_size} transitions of each minibatch come from here"
+                raise DataError(field=field, found="0 transitions", allowed=">= 1", hint=needed)
+        return found
+
     def sample(self, num_minibatches: int, batch_size: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Draw minibatches, one after the other along the first axis; in each the offline rows come first.
 
         Raises:
+            ConfigError: A buffer's weight is worth no row.
             DataError: A buffer that has to contribute is empty.
         """
-        num_offline = self.num_offline(batch_size)
-        shares = ((self.offline, num_offline, "offline data"), (self.online, batch_size - num_offline, "online data"))
-        parts = []
-        for buffer, count, field in shares:
-            if count == 0 or buffer is None:
-                continue
-            if len(buffer) == 0:
-                needed = f"{count} of {batch_size} transitions of each minibatch come from here"
-                raise DataError(field=field, found="0 transitions", allowed=">= 1", hint=needed)
-            parts.append(buffer.sample_rows((num_minibatches, count), generator))
+        parts = [buffer.sample_rows((num_minibatches, count), generator) for buffer, count in self.shares(batch_size)]
         return self.online.unpack(torch.cat(parts, dim=1).flatten(0, 1))
+
+
+def apportioned(total: int, weights: Sequence[float]) -> list[int]:
+    """Divide `total` by weights into whole numbers, the largest remainders rounded up."""
+    quotas = [total * weight / sum(weights) for weight in weights]
+    counts = [math.floor(quota) for quota in quotas]
+    by_remainder = sorted(range(len(weights)), key=lambda i: (counts[i] - quotas[i], i))
+    for i in by_remainder[: total - sum(counts)]:
+        counts[i] += 1
+    return counts

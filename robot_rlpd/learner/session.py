@@ -17,6 +17,7 @@ from robot_rlpd.errors import BridgeError, RobotError, RobotRlpdError, TrainingE
 from robot_rlpd.evaluation import EVALUATION_SEED_OFFSET, evaluate
 from robot_rlpd.learner.allocator import keep_freed_memory
 from robot_rlpd.learner.checkpoint import BEST, LATEST, Checkpoint, load_checkpoint, save_checkpoint
+from robot_rlpd.learner.memory import check_memory
 from robot_rlpd.learner.policy import ActorPolicy, Normalizer, WarmUpPolicy, normalized
 from robot_rlpd.learner.prior import PriorReport, fill_replay, fit_normalizer, judged, load_prior
 from robot_rlpd.learner.replay import ReplayBuffer, SymmetricSampler
@@ -30,9 +31,10 @@ from robot_rlpd.robot import RandomPolicy
 from robot_rlpd.rollout import SilentListener, rollout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from robot_rlpd.episode import Transitions
     from robot_rlpd.episode_store import EpisodeStore
     from robot_rlpd.robot import Policy, Robot
     from robot_rlpd.task import Task
@@ -65,7 +67,8 @@ class Session(SilentListener):
         keep_freed_memory()
         self.config, self.run_dir, self.robot, self.task = config, run_dir, robot, task
         self.contract = robot.spec.contract()
-        found, self.prior_report = load_prior(config.prior, task, self.contract)
+        stores, self.prior_report = load_prior(config.prior, task, self.contract)
+        found = [part for store in stores for part in store]
         checkpoint = load_checkpoint(run_dir) if resume else None
         self.normalizer: Normalizer | None = None
         if config.normalize and found:
@@ -77,17 +80,7 @@ class Session(SilentListener):
             config.rlpd, size, actions, seed=config.seed, device=config.device, compile=config.compile_update
         )
         self.exploration = torch.Generator().manual_seed(EXPLORATION_STREAM + config.seed)
-        room = config.env_steps + config.extra_capacity
-        if config.one_replay:
-            room += self.prior_report.transitions
-        self.online = ReplayBuffer(size, actions, capacity=room, device=config.device)
-        offline: ReplayBuffer | None = None
-        if found and not config.one_replay:
-            offline = ReplayBuffer(size, actions, capacity=max(1, self.prior_report.transitions), device=config.device)
-        fill_replay(self.online if offline is None else offline, found, self.contract, self.normalizer)
-        self._prior_in_online = len(self.online)
-        fraction = config.rlpd.offline_fraction if offline is not None else 0.0
-        sampler = SymmetricSampler(offline, self.online, fraction)
+        self.online, sampler = self._replay(stores, size, actions)
         self.updater = Updater(self.learner, sampler, seed=config.seed, overlap=config.overlap, threads=threads)
         self.log = SessionLog(config, run_dir)
         for part in found:
@@ -102,6 +95,24 @@ class Session(SilentListener):
         self.store = self._open_store(resume)
         if checkpoint is not None:
             self._restore(checkpoint)
+
+    def _replay(
+        self, stores: Sequence[Sequence[Transitions]], size: int, actions: int
+    ) -> tuple[ReplayBuffer, SymmetricSampler]:
+        """Online replay, and the sampler over it and the prior data."""
+        config = self.config
+        sizes = [sum(map(len, store)) for store in stores]
+        if not config.prior_weights:
+            stores, sizes = [[part for store in stores for part in store]], [sum(sizes)]
+        room = config.env_steps + config.extra_capacity
+        capacities = [room + sum(sizes)] if config.one_replay or not sum(sizes) else [room, *sizes]
+        check_memory(config, size, actions, capacities)
+        online, *offline = (ReplayBuffer(size, actions, capacity=n, device=config.device) for n in capacities)
+        for buffer, store in zip(offline or [online], stores, strict=True):
+            fill_replay(buffer, store, self.contract, self.normalizer)
+        self._prior_in_online = len(online)
+        fraction = config.rlpd.offline_fraction if offline else 0.0
+        return online, SymmetricSampler(offline, online, fraction, config.prior_weights or (1.0,))
 
     @property
     def owed_calls(self) -> int:

@@ -30,6 +30,8 @@ class SessionConfig:
     """Address or name of the robot; empty runs the task in this process."""
     prior: tuple[Path, ...] = ()
     """Prior stores."""
+    prior_weights: tuple[float, ...] = ()
+    """Share of each prior store among the offline transitions, > 0 each; empty draws from all transitions alike."""
     preset: str = ""
     """Preset that `rlpd` was derived from."""
     rlpd: RLPDConfig = field(default_factory=RLPDConfig)
@@ -82,6 +84,11 @@ class SessionConfig:
                 raise ConfigError(field=name, found=getattr(self, name), allowed=f">= {least}")
         if self.eval_episodes < 1:
             raise ConfigError(field="eval_episodes", found=self.eval_episodes, allowed=">= 1")
+        if self.prior_weights and (len(self.prior_weights) != len(self.prior) or self.one_replay):
+            allowed = "none with one replay" if self.one_replay else f"one for each of {len(self.prior)} prior stores"
+            raise ConfigError(field="prior_weights", found=len(self.prior_weights), allowed=allowed)
+        if any(not 0.0 < weight < float("inf") for weight in self.prior_weights):
+            raise ConfigError(field="prior_weights", found=min(self.prior_weights), allowed="> 0 and finite")
         if self.time_limit_min is not None and not self.time_limit_min > 0:
             raise ConfigError(field="time_limit_min", found=self.time_limit_min, allowed="> 0 minutes")
 

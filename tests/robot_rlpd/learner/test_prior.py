@@ -146,8 +146,9 @@ def test_the_scale_of_a_bounded_entry_is_at_least_a_share_of_its_range() -> None
 def test_prior_data_are_read_from_several_stores(record: Record) -> None:
     paths = [record("a.zarr", episodes=2), record("b.zarr", episodes=3)]
     found, report = load_prior(paths, FakeTask(), CONTRACT)
-    assert len(found) == report.episodes == 5
-    assert sum(map(len, found)) == report.transitions
+    assert [len(store) for store in found] == [2, 3]
+    assert report.episodes == 5
+    assert sum(len(part) for store in found for part in store) == report.transitions
     assert report.digests.keys() == {"a.zarr", "b.zarr"}
     assert load_prior([], FakeTask(), CONTRACT) == ([], PriorReport())
 

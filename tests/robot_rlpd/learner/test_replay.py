@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from robot_rlpd.errors import ConfigError, DataError
-from robot_rlpd.learner.replay import ReplayBuffer, SymmetricSampler
+from robot_rlpd.learner.replay import ReplayBuffer, SymmetricSampler, apportioned
 
 
 def batch(start: int, num: int) -> dict[str, Tensor]:
@@ -79,7 +79,7 @@ def test_the_same_generator_state_draws_the_same_transitions() -> None:
     [(0.5, 256, 128), (0.0, 8, 0), (1.0, 8, 8), (0.5, 5, 3), (0.25, 2, 1), (0.1, 4, 0), (0.3, 10, 3), (0.9, 256, 230)],
 )
 def test_each_minibatch_holds_the_rounded_share_of_offline_data(fraction: float, size: int, expected: int) -> None:
-    sampler = SymmetricSampler(filled(0, 50), filled(1000, 50), fraction)
+    sampler = SymmetricSampler([filled(0, 50)], filled(1000, 50), fraction)
     rewards = sampler.sample(3, size, generator())["rewards"]
     assert rewards.shape == (3 * size,)
     assert (rewards.view(3, size) < 1000).sum(dim=1).tolist() == [expected] * 3
@@ -87,7 +87,7 @@ def test_each_minibatch_holds_the_rounded_share_of_offline_data(fraction: float,
 
 def test_online_data_that_arrive_later_are_sampled() -> None:
     online = filled(1000, 1)
-    sampler = SymmetricSampler(filled(0, 50), online, 0.5)
+    sampler = SymmetricSampler([filled(0, 50)], online, 0.5)
     online.append_many(batch(2000, 100))
     assert (sampler.sample(4, 64, generator())["rewards"] >= 2000).any()
 
@@ -95,14 +95,37 @@ def test_online_data_that_arrive_later_are_sampled() -> None:
 def test_an_empty_online_buffer_is_an_error_unless_all_data_are_offline() -> None:
     empty = ReplayBuffer(2, 1, capacity=10)
     with pytest.raises(DataError, match="online data"):
-        SymmetricSampler(filled(0, 5), empty, 0.5).sample(1, 4, generator())
-    assert len(SymmetricSampler(filled(0, 5), empty, 1.0).sample(1, 4, generator())["rewards"]) == 4
+        SymmetricSampler([filled(0, 5)], empty, 0.5).sample(1, 4, generator())
+    assert len(SymmetricSampler([filled(0, 5)], empty, 1.0).sample(1, 4, generator())["rewards"]) == 4
 
 
 def test_without_offline_data_only_fraction_zero_is_allowed() -> None:
     with pytest.raises(ConfigError, match="offline_fraction"):
-        SymmetricSampler(None, filled(0, 5), 0.5)
-    assert len(SymmetricSampler(None, filled(0, 5), 0.0).sample(2, 4, generator())["rewards"]) == 8
+        SymmetricSampler([], filled(0, 5), 0.5)
+    assert len(SymmetricSampler([], filled(0, 5), 0.0).sample(2, 4, generator())["rewards"]) == 8
+
+
+@given(st.integers(1, 300), st.lists(st.floats(0.1, 10), min_size=1, max_size=5))
+def test_rows_are_apportioned_to_within_one_of_their_weights(total: int, weights: list[float]) -> None:
+    counts = apportioned(total, weights)
+    assert sum(counts) == total
+    for count, weight in zip(counts, weights, strict=True):
+        assert abs(count - total * weight / sum(weights)) < 1.0
+
+
+def test_each_minibatch_holds_the_weighted_share_of_each_prior_buffer() -> None:
+    sampler = SymmetricSampler([filled(0, 50), filled(100, 5)], filled(1000, 50), 0.5, (3.0, 1.0))
+    rewards = sampler.sample(3, 16, generator())["rewards"].view(3, 16)
+    assert (rewards < 100).sum(dim=1).tolist() == [6] * 3
+    assert ((rewards > 100) & (rewards < 1000)).sum(dim=1).tolist() == [2] * 3
+
+
+def test_a_weight_that_is_worth_no_row_is_refused() -> None:
+    sampler = SymmetricSampler([filled(0, 50), filled(100, 5)], filled(1000, 50), 0.5, (100.0, 1.0))
+    with pytest.raises(ConfigError, match=r"weights: .*found 1.0; allowed: about 12.6 or more of 101"):
+        sampler.sample(3, 16, generator())
+    with pytest.raises(ConfigError, match="one each for 2 buffers"):
+        SymmetricSampler([filled(0, 50), filled(100, 5)], filled(1000, 50), 0.5)
 
 
 def test_unusable_transitions_are_refused() -> None:
@@ -116,7 +139,7 @@ def test_unusable_transitions_are_refused() -> None:
 
 def test_zeros_are_laid_out_like_a_sampled_batch() -> None:
     online = filled(0, 50)
-    sampled = SymmetricSampler(filled(100, 50), online, 0.5).sample(3, 8, generator())
+    sampled = SymmetricSampler([filled(100, 50)], online, 0.5).sample(3, 8, generator())
     zeros = online.zeros(3 * 8)
     layout = {name: (tensor.shape, tensor.stride(), tensor.storage_offset()) for name, tensor in sampled.items()}
     assert {n: (t.shape, t.stride(), t.storage_offset()) for n, t in zeros.items()} == layout

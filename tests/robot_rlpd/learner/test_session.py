@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,7 +35,6 @@ from robot_rlpd.testing import FakePolicy, FakeRobot, FakeTask, fake_spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from robot_rlpd.learner.session import Session
 
@@ -375,10 +376,33 @@ def test_a_run_without_a_checkpoint_cannot_be_resumed(start: Start, tmp_path: Pa
 def test_minibatches_are_half_prior_data(start: Start, record: Record) -> None:
     session = start(prior=(record(),))
     assert session.updater.sampler.offline_fraction == 0.5
-    assert session.updater.sampler.offline is not None
-    assert len(session.updater.sampler.offline) == session.prior_report.transitions > 0
+    (offline,) = session.updater.sampler.offline
+    assert len(offline) == session.prior_report.transitions > 0
     session.run(never)
     assert session.learner.gradient_steps == 2 * (30 - 10)
+
+
+def test_prior_stores_contribute_by_their_weights(start: Start, record: Record) -> None:
+    session = start(prior=(record("a.zarr", episodes=1), record("b.zarr", episodes=4)), prior_weights=(3.0, 1.0))
+    sizes = [len(buffer) for buffer in session.updater.sampler.offline]
+    assert len(sizes) == 2
+    assert sum(sizes) == session.prior_report.transitions
+    assert session.run(never) == "finished"
+    counts = [count for _, count in session.updater.sampler.shares(session.config.rlpd.batch_size)]
+    assert counts == [3, 1, 4]
+
+
+@pytest.mark.parametrize(
+    ("weights", "told"),
+    [
+        ((1.0,), "found 1; allowed: one for each of 2"),
+        ((1.0, 0.0), "found 0.0; allowed: > 0"),
+        ((1.0, math.inf), "> 0"),
+    ],
+)
+def test_weights_that_do_not_fit_the_stores_are_refused(weights: tuple[float, ...], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        SessionConfig(task="fake", prior=(Path("a"), Path("b")), prior_weights=weights)
 
 
 def test_without_prior_data_minibatches_are_all_online(start: Start) -> None:
@@ -452,11 +476,11 @@ def test_the_same_seed_gives_bit_identical_parameters_and_episodes(start: Start,
 def test_prior_data_are_sampled_symmetrically_or_lie_in_the_one_replay(start: Start, record: Record) -> None:
     prior = (record(),)
     symmetric = start("symmetric", prior=prior)
-    assert symmetric.updater.sampler.offline is not None
-    assert len(symmetric.updater.sampler.offline) == symmetric.prior_report.transitions
+    (offline,) = symmetric.updater.sampler.offline
+    assert len(offline) == symmetric.prior_report.transitions
     assert len(symmetric.online) == 0
     one = start("one", prior=prior, one_replay=True)
-    assert one.updater.sampler.offline is None
+    assert one.updater.sampler.offline == ()
     assert len(one.online) == one.prior_report.transitions
     assert one.env_steps == 0
     assert one.run(never) == "finished"

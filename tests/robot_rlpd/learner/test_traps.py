@@ -261,7 +261,7 @@ def marked(reward: float, num: int = 3) -> ReplayBuffer:
 def test_trap_5_each_minibatch_holds_the_share_rounded_half_up(top: int, bottom: int, size: int, updates: int) -> None:
     share = Fraction(min(top, bottom), bottom)
     expected = math.floor(share * size + Fraction(1, 2))
-    sampler = SymmetricSampler(marked(1.0), marked(0.0), float(share))
+    sampler = SymmetricSampler([marked(1.0)], marked(0.0), float(share))
     rewards = sampler.sample(updates, size, torch.Generator().manual_seed(0))["rewards"].view(updates, size)
     assert rewards.sum(dim=1).tolist() == [expected] * updates
 
@@ -269,8 +269,9 @@ def test_trap_5_each_minibatch_holds_the_share_rounded_half_up(top: int, bottom:
 def test_trap_5_all_offline_needs_no_online_data_and_all_online_no_offline_data() -> None:
     generator = torch.Generator().manual_seed(0)
     empty = ReplayBuffer(1, 1, capacity=10)
-    assert SymmetricSampler(marked(1.0), empty, 1.0).sample(2, 3, generator)["rewards"].tolist() == [1.0] * 6
-    for nothing in (None, empty):
+    assert SymmetricSampler([marked(1.0)], empty, 1.0).sample(2, 3, generator)["rewards"].tolist() == [1.0] * 6
+    nothings: tuple[tuple[ReplayBuffer, ...], ...] = ((), (empty,))
+    for nothing in nothings:
         assert SymmetricSampler(nothing, marked(0.0), 0.0).sample(2, 3, generator)["rewards"].tolist() == [0.0] * 6
 
 
@@ -410,7 +411,7 @@ def test_trap_7_a_terminated_last_step_is_kept_and_a_timed_out_one_dropped(tmp_p
     )
     conversion = d4rl.read(path, ConversionTarget(spec=box(observation=1)))
     store = stored(conversion, tmp_path / "data.zarr")
-    found, report = load_prior([store], SignalTask(), conversion.spec.contract())
+    (found,), report = load_prior([store], SignalTask(), conversion.spec.contract())
     learned = as_learned(found, conversion.spec.contract())
     assert sorted(learned["observations"][:, 0].tolist()) == [0, 1, 2, 3, 4, 5, 7]
     assert (report.transitions, report.unusable_steps) == (7, 1)
@@ -453,7 +454,7 @@ def test_trap_8_actions_outside_the_bounds_are_learned_clipped_and_kept_raw(tmp_
     clipped = np.clip(HUMAN_ACTIONS, -1.0, 1.0).astype(np.float32)
     np.testing.assert_array_equal(first.executed_actions, clipped)
     assert (conversion.report.clipped_steps, conversion.report.clipped_share) == (3, 3 / 9)
-    found, _ = load_prior([tmp_path / "human.zarr"], door(), conversion.spec.contract())
+    (found,), _ = load_prior([tmp_path / "human.zarr"], door(), conversion.spec.contract())
     learned = as_learned(found, conversion.spec.contract())
     expected = {(0.0, 0.0), *map(tuple, clipped[:6].tolist())}
     assert set(map(tuple, learned["actions"].tolist())) == expected
@@ -484,7 +485,7 @@ def test_trap_8_success_is_labelled_by_the_condition_and_the_old_reward_is_not_u
     conversion = human(tmp_path, door())
     assert [episode.info.success for episode in conversion] == [True, False]
     assert conversion.report.successes == 1
-    found, report = load_prior([stored(conversion, tmp_path / "human.zarr")], door(), conversion.spec.contract())
+    (found,), report = load_prior([stored(conversion, tmp_path / "human.zarr")], door(), conversion.spec.contract())
     assert [part.rewards.tolist() for part in found] == [[-1, -1, -1, 0, 0, 0], [-1]]
     assert (report.successes, report.success_transitions) == (1, 3)
 
@@ -542,7 +543,7 @@ def contradictions(learned: Named) -> int:
 def test_trap_9_rewards_are_recomputed_for_each_episodes_own_goal(tmp_path: Path) -> None:
     conversion = maze(tmp_path)
     store = stored(conversion, tmp_path / "maze.zarr")
-    found, report = load_prior([store], maze_task(AT_ITS_GOAL), conversion.spec.contract())
+    (found,), report = load_prior([store], maze_task(AT_ITS_GOAL), conversion.spec.contract())
     assert [part.rewards.tolist() for part in found] == [[-1, 0, -1], [-1, -1, -1], [-1, 0, -1]]
     assert (report.successes, report.success_transitions) == (2, 2)
 
@@ -551,7 +552,7 @@ def test_trap_9_or_for_one_goal_whatever_the_goal_was_when_they_were_recorded(tm
     conversion = maze(tmp_path)
     store = stored(conversion, tmp_path / "maze.zarr")
     contract = conversion.spec.contract(["achieved_goal", "joints"])  # then the goal need not be observed
-    found, report = load_prior([store], maze_task(AT_ONE_GOAL), contract)
+    (found,), report = load_prior([store], maze_task(AT_ONE_GOAL), contract)
     assert [part.rewards.tolist() for part in found] == [[-1, 0, -1]] * 3
     assert contradictions(as_learned(found, contract)) == 0
     assert report.successes == 3
@@ -563,7 +564,7 @@ def test_trap_9_or_for_one_goal_whatever_the_goal_was_when_they_were_recorded(tm
 def test_trap_9_an_end_at_the_goal_of_that_time_is_no_end_for_another_goal(tmp_path: Path) -> None:
     conversion = maze(tmp_path, terminal=True)
     store = stored(conversion, tmp_path / "maze.zarr")
-    found, _ = load_prior([store], maze_task(AT_ONE_GOAL), conversion.spec.contract())
+    (found,), _ = load_prior([store], maze_task(AT_ONE_GOAL), conversion.spec.contract())
     ends = [(reward, mask) for part in found for reward, mask in zip(part.rewards, part.masks, strict=True)]
     assert (-1.0, 0.0) not in ends  # worth -1 for ever, better than anywhere but the goal
 

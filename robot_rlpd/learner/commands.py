@@ -9,7 +9,7 @@ import sys
 import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import tyro
 
@@ -19,14 +19,15 @@ from robot_rlpd.interrupt import stop_on_signals
 from robot_rlpd.task import RewardKind, TaskOptions, TaskSetup, load_task
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from robot_rlpd.learner.rlpd import RLPDConfig
-    from robot_rlpd.learner.session import Session
     from robot_rlpd.learner.session_config import SessionConfig
     from robot_rlpd.learner.tuning import MatmulPrecision
     from robot_rlpd.robot import Policy, Robot
-    from robot_rlpd.task import Task
 
 DEFAULT_ENV_STEPS = 100_000
+_S = TypeVar("_S")
 PresetName = Literal["quickstart", "robot", "adroit", "antmaze", "locomotion"]
 
 
@@ -76,6 +77,9 @@ class TrainCommand:
     """Ablation: critics without LayerNorm."""
     one_replay: bool = False
     """Baseline SACfD: prior data go into the online replay instead of being sampled symmetrically."""
+    cloning_steps: int = 0
+    """Baseline behaviour cloning: only regress the actor on the prior data, for so many gradient steps; 0 trains with
+    RLPD."""
     initial_temperature: float | None = None
     """Starting temperature (default: the preset's)."""
     normalize: Literal["yes", "no"] | None = None
@@ -133,8 +137,9 @@ def train(command: Annotated[TrainCommand, tyro.conf.arg(name="")]) -> int:
     The run directory holds config.json, metrics.jsonl, checkpoints/ and every episode (episodes.zarr). Ctrl-C saves a
     checkpoint and ends; --resume goes on.
     """
+    from robot_rlpd.learner.cloning_session import CloningSession
     from robot_rlpd.learner.run_directory import read_run_config
-    from robot_rlpd.learner.session import Session, summary
+    from robot_rlpd.learner.session import Session
     from robot_rlpd.learner.session_config import check_device
 
     logging.getLogger("robot_rlpd").setLevel(logging.INFO)
@@ -142,6 +147,8 @@ def train(command: Annotated[TrainCommand, tyro.conf.arg(name="")]) -> int:
         run_dir = command.resume
         config = read_run_config(run_dir)
         env_steps = config.env_steps if command.env_steps is None else command.env_steps
+        if config.cloning_steps:
+            raise RunDirectoryError("cloning is not resumed, it takes minutes: run it anew", field=str(run_dir))
         config = replace(config, robot=command.robot or config.robot, env_steps=env_steps)
     else:
         if command.run_dir is None or not command.task:
@@ -152,15 +159,18 @@ def train(command: Annotated[TrainCommand, tyro.conf.arg(name="")]) -> int:
     check_device(config.device)
     setup = load_task(config.task, config.task_options())
     with stop_on_signals() as should_stop, open_task_robot(setup, config.robot, config.task_options()) as robot:
-        if command.resume is None:
-            session = _new_session(config, run_dir, robot, setup.task)
-        else:
+        session: Session | CloningSession
+        if command.resume is not None:
             session = Session(config, run_dir, robot, setup.task, resume=True)
+        elif config.cloning_steps:
+            session = _new(lambda: CloningSession(config, run_dir, robot, setup.task), config, run_dir)
+        else:
+            session = _new(lambda: Session(config, run_dir, robot, setup.task), config, run_dir)
         sys.stderr.write(f"prior data: {session.prior_report}\n" if config.prior else "no prior data\n")
         reason = session.run(should_stop)
-        session.store.close()
-    result = summary(session, reason)
-    if reason == "stopped":
+        session.close()
+    result = session.summary(reason)
+    if reason == "stopped" and not config.cloning_steps:
         sys.stderr.write(f"stopped; go on with: robot-rlpd train --resume {run_dir}\n")
     if command.json:
         sys.stdout.write(json.dumps(result) + "\n")
@@ -241,6 +251,7 @@ def resolve(command: TrainCommand) -> SessionConfig:
         env_kwargs=parse_json_object(command.env_kwargs, field="env_kwargs"),
         max_episode_steps=command.max_episode_steps,
         one_replay=command.one_replay,
+        cloning_steps=command.cloning_steps,
         normalize=command.preset in NORMALIZED if command.normalize is None else command.normalize == "yes",
         eval_every=max(1, env_steps // 10) if command.eval_every is None else command.eval_every,
         eval_episodes=command.eval_episodes,
@@ -295,14 +306,13 @@ def open_policy(path: Path, robot: Robot) -> Policy:
     return policy
 
 
-def _new_session(config: SessionConfig, run_dir: Path, robot: Robot, task: Task) -> Session:
+def _new(make: Callable[[], _S], config: SessionConfig, run_dir: Path) -> _S:
     """A session that cannot start leaves no run directory in the way of the next try."""
     from robot_rlpd.learner.run_directory import prepare_run_directory
-    from robot_rlpd.learner.session import Session
 
     try:
         prepare_run_directory(config, run_dir)
-        return Session(config, run_dir, robot, task)
+        return make()
     except RunDirectoryError:  # it holds something of somebody else
         raise
     except BaseException:

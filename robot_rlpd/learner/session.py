@@ -157,6 +157,25 @@ class Session(SilentListener):
             self.log.write("end", self.env_steps, self.learner.gradient_steps, {"reason": reason})
         return reason
 
+    def summary(self, reason: str) -> dict[str, Any]:
+        """What `train --json` prints, see docs/json.md."""
+        return {
+            "run_dir": str(self.run_dir),
+            "ended": reason,
+            "env_steps": self.env_steps,
+            "gradient_steps": self.learner.gradient_steps,
+            "episodes": self.episodes,
+            "trained_s": round(self.trained_s, 3),
+            "utd_ratio": self.learner.gradient_steps / max(1, self.env_steps - self.config.start_training),
+            "prior": dataclasses.asdict(self.prior_report),
+            "evaluation": self.evaluation,
+            "best_success_rate": self.best_success_rate if self.best_success_rate >= 0 else None,
+        }
+
+    def close(self) -> None:
+        """Close the store of episodes."""
+        self.store.close()
+
     def save(self, name: str) -> Path:
         """Write a checkpoint; one that exists stays as it is where the learner is not sound."""
         path = self.run_dir / CHECKPOINTS / name
@@ -326,19 +345,3 @@ class Session(SilentListener):
         ):
             if state is not None:
                 generator.set_state(state)
-
-
-def summary(session: Session, reason: str) -> dict[str, Any]:
-    """What `train --json` prints, see docs/json.md."""
-    return {
-        "run_dir": str(session.run_dir),
-        "ended": reason,
-        "env_steps": session.env_steps,
-        "gradient_steps": session.learner.gradient_steps,
-        "episodes": session.episodes,
-        "trained_s": round(session.trained_s, 3),
-        "utd_ratio": session.learner.gradient_steps / max(1, session.env_steps - session.config.start_training),
-        "prior": dataclasses.asdict(session.prior_report),
-        "evaluation": session.evaluation,
-        "best_success_rate": session.best_success_rate if session.best_success_rate >= 0 else None,
-    }

@@ -52,6 +52,8 @@ class SessionConfig:
     """Time limit in steps instead of the task's own."""
     one_replay: bool = False
     """Whether prior data go into the online replay (SACfD) instead of being sampled symmetrically."""
+    cloning_steps: int = 0
+    """Gradient steps of behaviour cloning, >= 0; 0 trains with RLPD."""
     normalize: bool = False
     """Whether observations are normalised by mean and scale of the prior data, frozen."""
     eval_every: int = 0
@@ -79,6 +81,7 @@ class SessionConfig:
 
     def __post_init__(self) -> None:
         least_of = {"env_steps": 1, "start_training": 1, "seed": 0, "eval_every": 0, "log_every": 1, "threads": 0}
+        least_of["cloning_steps"] = 0
         for name, least in least_of.items():
             if getattr(self, name) < least:
                 raise ConfigError(field=name, found=getattr(self, name), allowed=f">= {least}")

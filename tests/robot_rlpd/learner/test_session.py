@@ -26,7 +26,7 @@ from robot_rlpd.learner.checkpoint import BEST, LATEST, load_checkpoint
 from robot_rlpd.learner.metrics import read_metrics
 from robot_rlpd.learner.rlpd import RLPDConfig
 from robot_rlpd.learner.run_directory import CONFIG_FILE, EPISODES, prepare_run_directory
-from robot_rlpd.learner.session import PATIENCE, summary
+from robot_rlpd.learner.session import PATIENCE
 from robot_rlpd.learner.session_config import LARGE_UPDATE_PARAMETERS, SessionConfig, thread_choices
 from robot_rlpd.robot import Action, Source, StepResult
 from robot_rlpd.rollout import rollout
@@ -114,7 +114,7 @@ def test_every_step_after_start_training_is_followed_by_utd_ratio_critic_updates
     assert session.run(never) == "finished"
     assert session.env_steps == 30
     assert session.learner.gradient_steps == 2 * (30 - 10)
-    assert summary(session, "finished")["utd_ratio"] == 2.0
+    assert session.summary("finished")["utd_ratio"] == 2.0
 
 
 def test_the_first_update_comes_after_the_first_step_that_was_not_random(
@@ -273,8 +273,8 @@ def test_a_resumed_session_replaces_the_best_checkpoint_only_by_a_better_one(sta
     first = start(robot=NearTarget(), env_steps=10, **evaluating)
     first.run(never)
     resumed = start(robot=FarTarget(), env_steps=30, resume=True, **evaluating)
-    assert summary(resumed, "")["best_success_rate"] == 1.0
-    assert summary(resumed, "")["evaluation"] == summary(first, "")["evaluation"]
+    assert resumed.summary("")["best_success_rate"] == 1.0
+    assert resumed.summary("")["evaluation"] == first.summary("")["evaluation"]
     resumed.run(never)
     best, latest = (load_checkpoint(tmp_path / "run", prefer=name) for name in (BEST, LATEST))
     assert best.evaluation is not None

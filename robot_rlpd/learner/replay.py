@@ -40,7 +40,9 @@ class ReplayBuffer:
         self._names = ("observations", "actions", "rewards", "masks", "next_observations")
         self._widths = [observation_size, action_size, 1, 1, observation_size]
         self._rows = torch.empty(capacity, sum(self._widths), device=self.device)
+        self._rows[0] = 0.0  # drawn by `sample_rows_on_device` while there is nothing else
         self._num_rows = 0
+        self._num_rows_on_device = torch.zeros((), dtype=torch.int64, device=self.device)
         self._next = 0
 
     def __len__(self) -> int:
@@ -88,6 +90,13 @@ class ReplayBuffer:
         indices = torch.randint(self._num_rows, (math.prod(shape),), generator=generator, device=generator.device)
         return self._rows.index_select(0, indices.to(self.device)).view(*shape, -1)
 
+    def sample_rows_on_device(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """`sample_rows` by kernels alone, which a CUDA graph can repeat while rows are added; the numbers differ."""
+        uniform = torch.rand(math.prod(shape), generator=generator, dtype=torch.float64, device=self.device)
+        last = (self._num_rows_on_device - 1).clamp_(min=0)
+        indices = torch.minimum((uniform * self._num_rows_on_device).long(), last)
+        return self._rows.index_select(0, indices).view(*shape, -1)
+
     def zeros(self, num: int) -> dict[str, Tensor]:
         """A batch of `num` rows of zeros, laid out in memory like one of `sample`."""
         return self.unpack(torch.zeros(num, self._rows.shape[1], device=self.device))
@@ -109,13 +118,14 @@ class ReplayBuffer:
         self._write(0, rows[until_end:])
         self._next = (self._next + len(rows)) % self.capacity
         self._num_rows = min(self._num_rows + len(rows), self.capacity)
+        self._num_rows_on_device.fill_(self._num_rows)
 
     def _write(self, start: int, rows: Array) -> None:
         place = self._rows[start : start + len(rows)]
         if self.device.type == "cpu":
             place.numpy()[:] = rows  # torch's own copy waits for threads that a neighbour may hold up
         else:
-            place.copy_(torch.from_numpy(rows))
+            place.copy_(torch.from_numpy(rows).pin_memory(), non_blocking=True)
 
 
 class SymmetricSampler:
@@ -156,7 +166,6 @@ class SymmetricSampler:
 
         Raises:
             ConfigError: A buffer's weight is worth no row.
-            DataError: A buffer that has to contribute is empty.
         """
         num_offline = self.num_offline(batch_size)
         counts = apportioned(num_offline, self.weights) if num_offline else [0] * len(self.offline)
@@ -168,13 +177,7 @@ class SymmetricSampler:
                 found=min(self.weights),
                 allowed=f"about {least:.3g} or more of {sum(self.weights):.3g}",
             )
-        found = [(buffer, count) for buffer, count in [*found, (self.online, batch_size - num_offline)] if count]
-        for buffer, count in found:
-            if len(buffer) == 0:
-                field = "online data" if buffer is self.online else "offline data"
-                needed = f"{count} of {batch_size} transitions of each minibatch come from here"
-                raise DataError(field=field, found="0 transitions", allowed=">= 1", hint=needed)
-        return found
+        return [(buffer, count) for buffer, count in [*found, (self.online, batch_size - num_offline)] if count]
 
     def sample(self, num_minibatches: int, batch_size: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Draw minibatches, one after the other along the first axis; in each the offline rows come first.
@@ -183,7 +186,19 @@ class SymmetricSampler:
             ConfigError: A buffer's weight is worth no row.
             DataError: A buffer that has to contribute is empty.
         """
-        parts = [buffer.sample_rows((num_minibatches, count), generator) for buffer, count in self.shares(batch_size)]
+        shares = self.shares(batch_size)
+        for buffer, count in shares:
+            if len(buffer) == 0:
+                field = "online data" if buffer is self.online else "offline data"
+                needed = f"{count} of {batch_size} transitions of each minibatch come from here"
+                raise DataError(field=field, found="0 transitions", allowed=">= 1", hint=needed)
+        parts = [buffer.sample_rows((num_minibatches, count), generator) for buffer, count in shares]
+        return self.online.unpack(torch.cat(parts, dim=1).flatten(0, 1))
+
+    def sample_on_device(self, num_minibatches: int, batch_size: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """`sample` by kernels alone, see `ReplayBuffer.sample_rows_on_device`; an empty buffer gives zeros."""
+        shares = self.shares(batch_size)
+        parts = [buffer.sample_rows_on_device((num_minibatches, count), generator) for buffer, count in shares]
         return self.online.unpack(torch.cat(parts, dim=1).flatten(0, 1))
 
 

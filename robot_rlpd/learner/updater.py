@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from robot_rlpd.errors import TrainingError
+from robot_rlpd.learner.cuda_graph import GraphedCall, captured
 from robot_rlpd.learner.rlpd import METRICS, RLPD, named_metrics
 from robot_rlpd.learner.tuning import ThreadTuner, threads_agree
 
@@ -25,10 +26,11 @@ METRICS_KEPT = 200
 class Updater:
     """Draws minibatches and updates the learner, one call of `utd_ratio` critic updates per environment step.
 
-    In line, `start` does the whole call. Beside the robot (`overlap`), it begins the call in a thread, which goes on
-    while the robot moves, and `finish` waits for it. The minibatches are the same either way. What differs is who
-    acts: the actor in use is the one of the last `finish`, so beside the robot it is older by the `utd_ratio` critic
-    updates and the one actor update of one environment step, never more.
+    In line, `start` does the whole call. Beside the robot (`overlap`), it begins the call, which goes on while the
+    robot moves, and `finish` waits for it: in a thread on a CPU; on a GPU on a stream of its own, where the host waits
+    for nothing but the next action. The minibatches are the same either way. What differs is who acts: the actor in use
+    is the one of the last `finish`, so beside the robot it is older by the `utd_ratio` critic updates and the one actor
+    update of one environment step, never more.
 
     Args:
         learner: Updated; from now on by nobody else.
@@ -46,14 +48,19 @@ class Updater:
         self.generator = torch.Generator(sampler.online.device).manual_seed(seed)
         self._threads = threads
         self._tuner = ThreadTuner(threads)
-        self._pool = ThreadPoolExecutor(1, "updates") if overlap else None
+        on_gpu = learner.device.type == "cuda"
+        self._pool = ThreadPoolExecutor(1, "updates") if overlap and not on_gpu else None
+        self._stream = _stream(learner.device) if overlap and on_gpu else None
+        self._graph: GraphedCall | None = None
         self._running: Future[Tensor] | None = None
+        self._launched: Tensor | None = None
         self._metrics = deque[Tensor](maxlen=METRICS_KEPT)
 
     @property
     def gradient_steps(self) -> int:
         """Number of critic updates of finished calls."""
-        return self.learner.gradient_steps if self._running is None else self._settled
+        settled = self._running is None and self._launched is None
+        return self.learner.gradient_steps if settled else self._settled
 
     @property
     def calls(self) -> int:
@@ -62,10 +69,14 @@ class Updater:
 
     def start(self) -> None:
         """Begin the call that one environment step is worth; the one before has to be finished."""
-        if self._pool is None:
+        self._settled = self.learner.gradient_steps
+        if self._stream is not None:
+            self._stream.wait_stream(torch.cuda.current_stream(self.learner.device))
+            with torch.cuda.stream(self._stream):
+                self._launched = self._call()
+        elif self._pool is None:
             self._take(self._call())
         else:
-            self._settled = self.learner.gradient_steps
             self._running = self._pool.submit(self._call)
 
     def finish(self) -> None:
@@ -74,7 +85,12 @@ class Updater:
         Raises:
             TrainingError: A loss was not finite.
         """
-        if self._running is not None:
+        if self._stream is not None and self._launched is not None:
+            launched, self._launched = self._launched, None
+            torch.cuda.current_stream(self.learner.device).wait_stream(self._stream)
+            launched.record_stream(torch.cuda.current_stream(self.learner.device))
+            self._take(launched)
+        elif self._running is not None:
             running, self._running = self._running, None
             self._take(running.result())
 
@@ -87,6 +103,9 @@ class Updater:
     def warm_up(self) -> None:
         """Compile, before a robot waits for it, and see which numbers of threads may be used; changes nothing else."""
         learner, config = self.learner, self.learner.config
+        if learner.device.type == "cuda":
+            self._graph = captured(learner, self.sampler, self.generator)
+            return
         state = learner.state_dict()
         # Laid out in memory like a sampled batch, or the compiler would start anew with the first one.
         batch = self.sampler.online.zeros(config.utd_ratio * config.batch_size)
@@ -108,6 +127,8 @@ class Updater:
             self._pool.shutdown()
 
     def _call(self) -> Tensor:
+        if self._graph is not None:
+            return self._graph()
         config = self.learner.config
         return self._tuner(
             lambda: self.learner.advance(
@@ -141,3 +162,7 @@ def _at_once(function: Callable[[], bool]) -> Future[bool]:
     future: Future[bool] = Future()
     future.set_result(function())
     return future
+
+
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]

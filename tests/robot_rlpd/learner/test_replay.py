@@ -92,6 +92,30 @@ def test_online_data_that_arrive_later_are_sampled() -> None:
     assert (sampler.sample(4, 64, generator())["rewards"] >= 2000).any()
 
 
+def test_rows_drawn_by_kernels_alone_are_uniform_over_what_is_held_at_that_time() -> None:
+    buffer, drawing = ReplayBuffer(2, 1, capacity=100), generator()
+    assert buffer.sample_rows_on_device((7,), drawing).count_nonzero() == 0
+    for held in (1, 5, 20):
+        buffer.append_many(batch(len(buffer), held - len(buffer)))
+        rows = buffer.sample_rows_on_device((400, held), drawing)
+        counts = torch.bincount((rows[..., 3] - 0.5).long().flatten(), minlength=held)
+        assert counts.shape == (held,)
+        assert ((counts - 400).abs() < 120).all()  # six standard deviations
+
+
+def test_minibatches_drawn_by_kernels_alone_have_the_same_shares() -> None:
+    sampler = SymmetricSampler([filled(0, 50), filled(100, 5)], filled(1000, 50), 0.5, (3.0, 1.0))
+    found, expected = sampler.sample_on_device(3, 16, generator()), sampler.sample(3, 16, generator())
+    assert {n: (t.shape, t.stride()) for n, t in found.items()} == {
+        n: (t.shape, t.stride()) for n, t in expected.items()
+    }
+    ranges = [
+        (rewards < 100).int() + 2 * ((rewards > 100) & (rewards < 1000)).int()
+        for rewards in (found["rewards"].view(3, 16), expected["rewards"].view(3, 16))
+    ]
+    assert torch.equal(*ranges)
+
+
 def test_an_empty_online_buffer_is_an_error_unless_all_data_are_offline() -> None:
     empty = ReplayBuffer(2, 1, capacity=10)
     with pytest.raises(DataError, match="online data"):

@@ -60,8 +60,7 @@ def _imported(file: str, command: TrainCommand, fields: tuple[str, ...] = ()) ->
 
 _LIGHT: dict[str, Any] = {
     "hidden_dims": (128, 128, 128),
-    "ensemble_size": 4,
-    "utd_ratio": 4,
+    "ensemble_size": 5,
     "batch_size": 128,
     "initial_temperature": 0.1,
     "start_training": 1000,
@@ -103,7 +102,7 @@ TASKS = {
     ),
     "umaze": CurveTask(
         command=_UMAZE,
-        light=_LIGHT | {"env_steps": 60_000, "eval_every": 10_000, "eval_episodes": 20},
+        light=_LIGHT | {"env_steps": 40_000, "eval_every": 5000, "eval_episodes": 20},
         prior=_imported("antmaze_umaze_play_scripted.hdf5", _UMAZE, _MAZE_FIELDS),
     ),
     "medium": CurveTask(
@@ -121,6 +120,7 @@ CONDITIONS: dict[str, dict[str, Any]] = {
     "one_replay": {"one_replay": True},
     "offline_0.25": {"offline_fraction": 0.25},
     "offline_0.75": {"offline_fraction": 0.75},
+    "cloning": {"cloning_steps": 20_000},
 }
 """Each is the run `rlpd` with one switch."""
 

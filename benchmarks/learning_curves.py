@@ -24,6 +24,7 @@ from robot_rlpd.config import write_text
 from robot_rlpd.evaluation import EVALUATION_SEED_OFFSET, evaluate
 from robot_rlpd.interrupt import stop_on_signals
 from robot_rlpd.learner.checkpoint import load_checkpoint
+from robot_rlpd.learner.cloning_session import CloningSession
 from robot_rlpd.learner.commands import resolve
 from robot_rlpd.learner.metrics import read_metrics
 from robot_rlpd.learner.policy import open_policy
@@ -100,9 +101,13 @@ def train(cell: Cell, should_stop: Callable[[], bool]) -> None:
     if not begun:
         prepare_run_directory(config, run_dir)
     with SafeRobot(setup.make_robot()) as robot:
-        session = Session(config, run_dir, robot, setup.task, resume=begun)
+        session: Session | CloningSession
+        if config.cloning_steps:
+            session = CloningSession(config, run_dir, robot, setup.task)
+        else:
+            session = Session(config, run_dir, robot, setup.task, resume=begun)
         reason = session.run(should_stop)
-        session.store.close()
+        session.close()
         if reason != "finished":
             return
         policy = open_policy(run_dir, setup.spec)
@@ -113,7 +118,7 @@ def train(cell: Cell, should_stop: Callable[[], bool]) -> None:
     result = {
         "condition": cell.condition,
         "seed": cell.seed,
-        "env_steps": session.env_steps,
+        "env_steps": session.summary(reason)["env_steps"],
         "gradient_steps": session.learner.gradient_steps,
         "trained_s": round(session.trained_s, 1),
         "best_at_env_steps": load_checkpoint(run_dir, prefer="best.pt").env_steps,
@@ -151,7 +156,7 @@ def _plot(task: str, root: Path, out: Path) -> None:
     groups: dict[str, list[Path]] = {}
     for condition in CONDITIONS:
         runs = sorted(root.glob(f"{condition}-*/train"))
-        if runs:
+        if runs and "cloning_steps" not in CONDITIONS[condition]:  # that has no environment steps
             groups[condition.replace("_", " ")] = runs
     plot_curves(groups, out, title=f"{task}, {root.name.rpartition('-')[2]} setting")
 

@@ -17,14 +17,19 @@ import statistics
 import subprocess
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from benchmarks.machine import machine
 from robot_rlpd.learner.allocator import keep_freed_memory
+from robot_rlpd.learner.replay import ReplayBuffer, SymmetricSampler
 from robot_rlpd.learner.rlpd import RLPD, RLPDConfig
 from robot_rlpd.learner.tuning import choose_matmul_precision
+from robot_rlpd.learner.updater import Updater
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def main() -> int:
@@ -50,7 +55,10 @@ def main() -> int:
             theirs.append(_run(shlex.split(arguments.peer)))
     result = {
         "critic_updates_per_s": _spread([r["critic_updates_per_s"] for r in ours]),
-        "first_call_s": _spread([r["first_call_s"] for r in ours]),
+        **{
+            name: _spread([r[name] for r in ours])
+            for name in ("first_call_s", "share_of_matmul_limit", "matmul_gflop_per_s")
+        },
         "ratio_to_peer": None,
         "peer": None,
         "config": ours[0]["config"],
@@ -84,25 +92,84 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         backup_entropy=False,
     )
     learner = RLPD(config, arguments.obs, arguments.act, seed=0, device=arguments.device, compile=not arguments.eager)
-    generator = torch.Generator().manual_seed(0)
-    rows = arguments.utd * arguments.batch
-    batch = {
-        "observations": torch.randn(rows, arguments.obs, generator=generator),
-        "actions": torch.rand(rows, arguments.act, generator=generator) * 2 - 1,
-        "rewards": -torch.ones(rows),
-        "masks": torch.ones(rows),
-        "next_observations": torch.randn(rows, arguments.obs, generator=generator),
-    }
-    batch = {name: tensor.to(arguments.device) for name, tensor in batch.items()}
+    call = _graphed_call(learner, arguments) if arguments.device != "cpu" else _call(learner, arguments)
     times = []
     for _ in range(arguments.warmup + arguments.calls):
         started = time.perf_counter()
-        learner.update(batch)
+        call()
         times.append(time.perf_counter() - started)
     median_s = statistics.median(times[arguments.warmup :])
     described = {name: value for name, value in vars(arguments).items() if name not in ("peer", "once", "json")}
     described["matmul_precision"] = precision
-    return {"critic_updates_per_s": arguments.utd / median_s, "first_call_s": times[0], "config": described}
+    updates_per_s = arguments.utd / median_s
+    reached, limit = updates_per_s * _flop(arguments), _matmul_flop_per_s(arguments)
+    return {
+        "critic_updates_per_s": updates_per_s,
+        "first_call_s": times[0],
+        "share_of_matmul_limit": reached / limit,
+        "matmul_gflop_per_s": limit / 1e9,
+        "config": described,
+    }
+
+
+def _rows(num: int, obs: int, act: int) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return {
+        "observations": torch.randn(num, obs, generator=generator),
+        "actions": torch.rand(num, act, generator=generator) * 2 - 1,
+        "rewards": -torch.ones(num),
+        "masks": torch.ones(num),
+        "next_observations": torch.randn(num, obs, generator=generator),
+    }
+
+
+def _call(learner: RLPD, arguments: argparse.Namespace) -> Callable[[], object]:
+    batch = _rows(arguments.utd * arguments.batch, arguments.obs, arguments.act)
+    return lambda: learner.update(batch)
+
+
+def _graphed_call(learner: RLPD, arguments: argparse.Namespace) -> Callable[[], object]:
+    """As training does it on a GPU: minibatches drawn there too; waits for the device at the end of each call."""
+    buffers = [ReplayBuffer(arguments.obs, arguments.act, capacity=100_000, device=learner.device) for _ in range(2)]
+    for buffer in buffers:
+        buffer.append_many(_rows(buffer.capacity, arguments.obs, arguments.act))
+    updater = Updater(learner, SymmetricSampler(buffers[:1], buffers[1], 0.5), seed=0, overlap=False, threads=(1,))
+    updater.warm_up()
+
+    def call() -> None:
+        updater.start()
+        torch.cuda.synchronize(learner.device)
+
+    return call
+
+
+def _flop(arguments: argparse.Namespace) -> float:
+    """Floating-point operations of the matrix products per critic update, the actor's share included."""
+    batch, width, joined = arguments.batch, arguments.width, arguments.obs + arguments.act
+    hidden = (arguments.layers - 1) * width * width
+    critic, actor = joined * width + hidden + width, arguments.obs * width + hidden + 2 * arguments.act * width
+    updated = arguments.ensemble * (3 * critic - joined * width) + arguments.subset * critic + actor
+    once_a_call = 3 * actor - arguments.obs * width + arguments.ensemble * 2 * critic
+    flop: float = 2.0 * batch * (updated + once_a_call / arguments.utd)
+    return flop
+
+
+def _matmul_flop_per_s(arguments: argparse.Namespace) -> float:
+    """What the machine reaches on one hidden layer of the ensemble and nothing else."""
+    device = arguments.device
+    x = torch.randn(arguments.ensemble, arguments.batch, arguments.width, device=device)
+    w = torch.randn(arguments.ensemble, arguments.width, arguments.width, device=device)
+    out = torch.empty_like(x)
+    times = []
+    for _ in range(20):
+        started = time.perf_counter()
+        for _ in range(20):
+            torch.bmm(x, w, out=out)
+        if device != "cpu":
+            torch.cuda.synchronize(device)
+        times.append((time.perf_counter() - started) / 20)
+    flop_per_s: float = 2.0 * x.numel() * arguments.width / min(times)
+    return flop_per_s
 
 
 def _passed_on(given: list[str]) -> list[str]:

@@ -1,6 +1,6 @@
 """Kill a training run again and again, and see that nothing is lost.
 
-    python -m benchmarks.learner_crash [--kills 20] [--env-steps 3000] [--json]
+    python -m benchmarks.learner_crash [--kills 20] [--env-steps 8000] [--json]
 
 One run is left alone. Another with the same seed is killed with SIGKILL at random instants and resumed each time. In
 the end the parameters of both have to be equal to the bit, and each committed episode has to be there exactly once.
@@ -24,19 +24,22 @@ from benchmarks.machine import machine
 from demos.commands import RecordConfig, record
 from robot_rlpd.episode_store import EpisodeStore
 from robot_rlpd.learner.checkpoint import load_checkpoint
+from robot_rlpd.learner.metrics import FILE_NAME
 from robot_rlpd.learner.run_directory import EPISODES
 
 PROGRAM = [sys.executable, "-c", "import sys; from robot_rlpd.cli import main; sys.exit(main())"]
 SMALL = ["--hidden-dims", "16", "16", "--ensemble-size", "2", "--utd-ratio", "1", "--batch-size", "32", "--no-compile"]
-SHORTEST_S, LONGEST_S = 0.5, 12.0
-"""A run is killed so long after its start; about the first 3 s go to loading."""
+LOADING_SHARE, LOADING_S = 0.25, 3.0
+"""So many of the kills strike within so many seconds of the start, while the run loads or is resumed."""
+TRAINING_S = 1.5
+"""The others strike so many seconds at most after new environment steps were recorded."""
 
 
 def main() -> int:
     """Run, kill, resume, compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20, help="number of kills (default 20)")
-    parser.add_argument("--env-steps", type=int, default=3000, help="length of the run (default 3000)")
+    parser.add_argument("--env-steps", type=int, default=8000, help="length of the run (default 8000)")
     parser.add_argument("--seed", type=int, default=0, help="decides the instants")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
@@ -65,11 +68,14 @@ def measure(folder: Path, kills: int, env_steps: int, seed: int) -> dict[str, An
         resumable = (killed / "checkpoints" / "latest.pt").exists()
         restarts += int(resumable)
         process = _start(["train", "--resume", str(killed)] if resumable else _fresh(options, killed))
-        time.sleep(rng.uniform(SHORTEST_S, LONGEST_S))
+        training = rng.random() > LOADING_SHARE
+        if training:
+            _wait_for_steps(process, killed)
+        time.sleep(rng.uniform(0.0, TRAINING_S if training else LOADING_S))
+        during_training += int(training and process.poll() is None)
         process.kill()
         process.wait()
         stored = _episodes(killed)
-        during_training += int(len(stored) > len(seen))
         lost += len(seen - set(stored))
         seen |= set(stored)
     resumable = (killed / "checkpoints" / "latest.pt").exists()
@@ -78,7 +84,7 @@ def measure(folder: Path, kills: int, env_steps: int, seed: int) -> dict[str, An
     wanted, found = (load_checkpoint(path).learner for path in (folder / "whole", killed))
     return {
         "kills": kills,
-        "kills_after_which_there_were_new_episodes": during_training,
+        "kills_while_training": during_training,
         "resumes": restarts + int(resumable),
         "env_steps": env_steps,
         "episodes": len(stored),
@@ -87,6 +93,18 @@ def measure(folder: Path, kills: int, env_steps: int, seed: int) -> dict[str, An
         "episodes_twice": len(stored) - len(set(stored)),
         "bit_identical": all(torch.equal(wanted[name], found[name]) for name in wanted),
     }
+
+
+def _wait_for_steps(process: subprocess.Popen[bytes], run_dir: Path) -> None:
+    """Until the run has recorded training steps since its start, or is over."""
+    metrics, size = run_dir / FILE_NAME, None
+    while process.poll() is None:
+        lines = metrics.read_text().splitlines() if metrics.exists() else []
+        starts = [i for i, line in enumerate(lines) if line.startswith('{"kind": "start"')]
+        size = len(starts) if size is None else size
+        if len(starts) > size and any(line.startswith('{"kind": "train"') for line in lines[starts[-1] :]):
+            return
+        time.sleep(0.02)
 
 
 def _fresh(options: list[str], run_dir: Path) -> list[str]:

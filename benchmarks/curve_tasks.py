@@ -59,7 +59,7 @@ def _imported(file: str, command: TrainCommand, fields: tuple[str, ...] = ()) ->
 
 
 _LIGHT: dict[str, Any] = {
-    "hidden_dims": (128, 128, 128),
+    "hidden_dims": (128, 128),
     "ensemble_size": 5,
     "batch_size": 128,
     "initial_temperature": 0.1,

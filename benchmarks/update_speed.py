@@ -10,6 +10,7 @@ own, and the ratio is taken pair by pair.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shlex
@@ -25,11 +26,11 @@ from benchmarks.machine import machine
 from robot_rlpd.learner.allocator import keep_freed_memory
 from robot_rlpd.learner.replay import ReplayBuffer, SymmetricSampler
 from robot_rlpd.learner.rlpd import RLPD, RLPDConfig
-from robot_rlpd.learner.tuning import choose_matmul_precision
+from robot_rlpd.learner.tuning import ThreadTuner, choose_matmul_precision
 from robot_rlpd.learner.updater import Updater
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 def main() -> int:
@@ -38,6 +39,8 @@ def main() -> int:
     defaults = {"obs": 39, "act": 28, "layers": 3, "width": 256, "ensemble": 10, "subset": 2, "utd": 20, "batch": 256}
     for name, default in {**defaults, "calls": 10, "warmup": 2, "pairs": 3, "threads": os.cpu_count() or 1}.items():
         parser.add_argument(f"--{name}", type=int, default=default, help=f"default {default}")
+    parser.add_argument("--neighbours", type=int, default=0, help="busy processes beside it (default 0)")
+    parser.add_argument("--tune", action="store_true", help="choose between --threads and 1 as training does")
     parser.add_argument("--device", default="cpu", help="torch device (default cpu)")
     parser.add_argument("--eager", action="store_true", help="do not compile")
     parser.add_argument("--peer", default="", help="command to alternate with")
@@ -93,11 +96,13 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     )
     learner = RLPD(config, arguments.obs, arguments.act, seed=0, device=arguments.device, compile=not arguments.eager)
     call = _graphed_call(learner, arguments) if arguments.device != "cpu" else _call(learner, arguments)
+    tuner = ThreadTuner((arguments.threads, 1) if arguments.tune else (arguments.threads,))
     times = []
-    for _ in range(arguments.warmup + arguments.calls):
-        started = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - started)
+    with _neighbours(arguments.neighbours):
+        for _ in range(arguments.warmup + arguments.calls):
+            started = time.perf_counter()
+            tuner(call)
+            times.append(time.perf_counter() - started)
     median_s = statistics.median(times[arguments.warmup :])
     described = {name: value for name, value in vars(arguments).items() if name not in ("peer", "once", "json")}
     described["matmul_precision"] = precision
@@ -112,6 +117,18 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+@contextlib.contextmanager
+def _neighbours(number: int) -> Iterator[None]:
+    """Processes that each keep a core busy meanwhile."""
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(number)]
+    try:
+        yield
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+
+
 def _rows(num: int, obs: int, act: int) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     return {
@@ -123,12 +140,18 @@ def _rows(num: int, obs: int, act: int) -> dict[str, torch.Tensor]:
     }
 
 
-def _call(learner: RLPD, arguments: argparse.Namespace) -> Callable[[], object]:
+def _call(learner: RLPD, arguments: argparse.Namespace) -> Callable[[], torch.Tensor]:
     batch = _rows(arguments.utd * arguments.batch, arguments.obs, arguments.act)
-    return lambda: learner.update(batch)
+
+    def call() -> torch.Tensor:
+        metrics = learner.advance(batch)
+        learner.publish()
+        return metrics
+
+    return call
 
 
-def _graphed_call(learner: RLPD, arguments: argparse.Namespace) -> Callable[[], object]:
+def _graphed_call(learner: RLPD, arguments: argparse.Namespace) -> Callable[[], torch.Tensor]:
     """As training does it on a GPU: minibatches drawn there too; waits for the device at the end of each call."""
     buffers = [ReplayBuffer(arguments.obs, arguments.act, capacity=100_000, device=learner.device) for _ in range(2)]
     for buffer in buffers:
@@ -136,9 +159,10 @@ def _graphed_call(learner: RLPD, arguments: argparse.Namespace) -> Callable[[], 
     updater = Updater(learner, SymmetricSampler(buffers[:1], buffers[1], 0.5), seed=0, overlap=False, threads=(1,))
     updater.warm_up()
 
-    def call() -> None:
+    def call() -> torch.Tensor:
         updater.start()
         torch.cuda.synchronize(learner.device)
+        return learner.log_temperature
 
     return call
 

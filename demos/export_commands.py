@@ -65,6 +65,7 @@ def export_store(config: ExportConfig) -> int:
         line = ProgressLine(store.num_steps)
         export = make_export(
             store,
+            config.out.name,
             task=task,
             actions=config.actions,
             on_episode=lambda _: line.update(export.report.steps, f"steps | {export.report.episodes} episodes"),

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 def make_export(
     store: EpisodeStore,
+    name: str,
     *,
     task: Task | None = None,
     actions: ActionKind = "executed",
@@ -30,6 +31,7 @@ def make_export(
 
     Args:
         store: Read one episode at a time.
+        name: Name of what will be written.
         task: Recomputes reward, end and success.
         actions: Which actions become the format's own; the others are kept beside them where there is room.
         on_episode: Told each before it is written.
@@ -51,6 +53,7 @@ def make_export(
 
     return Export(
         path=f"store {store.path}",
+        name=name,
         spec=store.spec,
         num_episodes=len(stored),
         all_have_final_observation=all(e.has_final_observation for e in stored if e.num_steps),

@@ -111,6 +111,7 @@ class RawEpisode:
         sources: Who chose each action `(T,)`; None: the target's source.
         robot_times_s: As long as the observations; None counts control periods.
         wall_times_s: Likewise; None where they are unknown.
+        seed: Of the reset, where the file says so.
         info: As it was before an export; its UUID is empty where the content is no longer the same.
     """
 
@@ -123,6 +124,7 @@ class RawEpisode:
     sources: NDArray[Any] | None = None
     robot_times_s: NDArray[Any] | None = None
     wall_times_s: NDArray[Any] | None = None
+    seed: int | None = None
     info: EpisodeInfo | None = None
 
 
@@ -199,6 +201,7 @@ class Conversion:
             uuid="",
             ended=raw.ended,
             success=raw.success,
+            seed=raw.seed,
             notes=f"imported from {self.path.name}, episode {index}",
             clock="control steps",
         )

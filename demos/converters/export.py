@@ -85,6 +85,7 @@ class Export:
 
     Attributes:
         path: Name of the store, for messages.
+        name: Name of what is written.
         spec: Spec of the robot.
         num_episodes: Episodes in the store.
         all_have_final_observation: Whether the observation after the last action is there in every episode.
@@ -95,6 +96,7 @@ class Export:
     """
 
     path: str
+    name: str
     spec: RobotSpec
     num_episodes: int
     all_have_final_observation: bool

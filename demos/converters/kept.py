@@ -148,9 +148,11 @@ def restored(
     commanded, executed = held.get("commanded_action"), held.get("executed_action")
     if actions == "executed" and commanded is not None:
         commanded, executed = commanded, raw.actions
-    rows = len(next(iter(raw.observations.values())))
+    steps = len(raw.actions)
+    rows = min(len(next(iter(raw.observations.values()))), steps + int(bool(kept.final_times_s)))
     return replace(
         raw,
+        observations={name: array[:rows] for name, array in raw.observations.items()},
         actions=raw.actions if commanded is None else commanded,
         executed_actions=executed,
         sources=held.get("source"),

@@ -20,7 +20,11 @@ from robot_rlpd.specs import ArraySpec, RobotSpec
 from robot_rlpd.task import Outcome, Task
 
 _NAMESPACE = uuid.UUID("6f5b5f0e-4b0e-5c39-9d3c-3c1a3a1b9f52")
-STANDARD_SIGNALS = (ArraySpec(name="reward", shape=()), ArraySpec(name="terminated", shape=(), dtype="bool"))
+STANDARD_SIGNALS = (
+    ArraySpec(name="reward", shape=()),
+    ArraySpec(name="terminated", shape=(), dtype="bool"),
+    ArraySpec(name="success", shape=(), dtype="bool"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +116,7 @@ class RawEpisode:
         robot_times_s: As long as the observations; None counts control periods.
         wall_times_s: Likewise; None where they are unknown.
         seed: Of the reset, where the file says so.
+        task: What was to be done, where the file says so.
         info: As it was before an export; its UUID is empty where the content is no longer the same.
     """
 
@@ -125,6 +130,7 @@ class RawEpisode:
     robot_times_s: NDArray[Any] | None = None
     wall_times_s: NDArray[Any] | None = None
     seed: int | None = None
+    task: str = ""
     info: EpisodeInfo | None = None
 
 
@@ -202,6 +208,7 @@ class Conversion:
             ended=raw.ended,
             success=raw.success,
             seed=raw.seed,
+            task=raw.task,
             notes=f"imported from {self.path.name}, episode {index}",
             clock="control steps",
         )

@@ -39,7 +39,7 @@ def read(path: Path, target: ConversionTarget) -> Conversion:
         if wanted is None:
             raise ConfigError("this format does not describe its robot", field="task", hint="name a task with --task")
         given = target.fields if ours is None else ours.known_sources(target, wanted)
-        sources = _sources(file, wanted, given)
+        sources = _sources(file, wanted, given, foreign=ours is None)
         held = {name for name in sources if name not in {s.name for s in wanted.observation}}
         spec = with_signals(wanted, held)
         sources = {s.name: sources[s.name] for s in (*spec.observation, *spec.signals)}
@@ -66,7 +66,9 @@ def _is_kept(name: str, ours: KeptFile | None) -> bool:
     return ours is not None and (name.startswith(f"{kept.NAME}/") or name.removeprefix("infos/") in kept.COLUMNS)
 
 
-def _sources(file: h5py.File, spec: RobotSpec, given: dict[str, FieldSource]) -> dict[str, FieldSource]:
+def _sources(
+    file: h5py.File, spec: RobotSpec, given: dict[str, FieldSource], *, foreign: bool
+) -> dict[str, FieldSource]:
     """The source of every observation field and of every signal that the file holds."""
     check_known(given, [s.name for s in (*spec.observation, *spec.signals)])
     sources = {}
@@ -87,7 +89,7 @@ def _sources(file: h5py.File, spec: RobotSpec, given: dict[str, FieldSource]) ->
             sources[name] = given[name]
         elif declared and f"infos/{name}" in file:
             sources[name] = FieldSource(dataset=f"infos/{name}")
-        elif default is not None and default in file and (declared or name != "truncated"):
+        elif default is not None and default in file and (declared or (foreign and name != "truncated")):
             sources[name] = FieldSource(dataset=default)
     return sources
 

@@ -80,7 +80,7 @@ class KeptFile:
 
     def known_sources(self, target: ConversionTarget, spec: RobotSpec) -> dict[str, FieldSource]:
         """Where the fields and signals of `spec` lie, unless the target names another place."""
-        names = {s.name for s in (*spec.observation, *spec.signals)}
+        names = {s.name for s in (*spec.observation, *spec.signals)} | {"reward", "terminated"}
         found = {name: FieldSource.parse(text, field=name) for name, text in self.sources.items() if name in names}
         return found | target.fields
 

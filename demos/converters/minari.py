@@ -43,7 +43,7 @@ def read(path: Path, target: ConversionTarget) -> Conversion:
     with hdf5.open_file(folder / DATA) as file:
         names = _episodes(file)
         first = file[names[0]]
-        sources = _sources(first, wanted, given)
+        sources = _sources(first, wanted, given, foreign=ours is None)
         spec = with_signals(wanted, {name for name in sources if name not in {s.name for s in wanted.observation}})
         for name in names:
             _check(file[name], spec, sources)
@@ -106,7 +106,9 @@ def _episodes(file: h5py.File) -> list[str]:
     return sorted(names, key=lambda name: int(name[8:]))
 
 
-def _sources(first: h5py.Group, spec: RobotSpec, given: dict[str, FieldSource]) -> dict[str, FieldSource]:
+def _sources(
+    first: h5py.Group, spec: RobotSpec, given: dict[str, FieldSource], *, foreign: bool
+) -> dict[str, FieldSource]:
     """The source of every observation field and of every signal that the file holds."""
     alone = isinstance(first.get("observations"), h5py.Dataset)
     sources = {
@@ -114,12 +116,12 @@ def _sources(first: h5py.Group, spec: RobotSpec, given: dict[str, FieldSource]) 
         for s in spec.observation
     }
     declared = {s.name for s in spec.signals}
-    for name in dict.fromkeys(("reward", "terminated", *declared, "success")):
+    for name in dict.fromkeys(("reward", "terminated", *(s.name for s in spec.signals), "success")):
         places = [_SIGNALS.get(name, f"infos/{name}"), *(["infos/is_success"] if name == "success" else [])]
         found = [place for place in places if isinstance(first.get(place), h5py.Dataset)]
         if name in given:
             sources[name] = given[name]
-        elif found and (name in declared or name != "success"):
+        elif found and (name in declared or foreign):
             sources[name] = FieldSource(dataset=found[0])
     return sources
 

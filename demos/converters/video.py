@@ -56,8 +56,8 @@ class VideoWriter:
 
     @property
     def num_bytes(self) -> int:
-        """Size of the file so far."""
-        return self._path.stat().st_size
+        """Size of the file so far; it is made when the first frames leave the encoder."""
+        return self._path.stat().st_size if self._path.exists() else 0
 
     def append(self, frames: NDArray[np.uint8]) -> None:
         """Add frames `(T, H, W, 3)`."""

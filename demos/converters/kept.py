@@ -147,8 +147,9 @@ def restored(
     unchanged = digest(raw.observations, raw.actions) == kept.digest
     commanded, executed = held.get("commanded_action"), held.get("executed_action")
     if actions == "executed" and commanded is not None:
-        commanded, executed = commanded, raw.actions
+        executed = raw.actions
     steps = len(raw.actions)
+    commanded, executed = (None if a is None else a.reshape(steps, -1) for a in (commanded, executed))
     rows = min(len(next(iter(raw.observations.values()))), steps + int(bool(kept.final_times_s)))
     return replace(
         raw,

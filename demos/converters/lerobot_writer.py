@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from demos.converters.export import Export, ExportedEpisode
     from demos.converters.lerobot_layout import Layout
 
-_EPISODES_AT_ONCE = 100
+_EPISODES_AT_ONCE = 10
 
 
 def write(export: Export, out: Path) -> None:
@@ -138,7 +138,7 @@ class _Writer:
         self._cameras = {key: _Camera(out, key, self._rate_hz) for key in videos}
         self._tasks: dict[str, int] = {}
         self._stats: dict[str, lerobot_stats.Stats] = {}
-        self._waiting: list[dict[str, Any]] = []
+        self._waiting: list[pa.Table] = []
         self._steps = 0
 
     def append(self, exported: ExportedEpisode) -> None:
@@ -209,31 +209,26 @@ class _Writer:
     ) -> None:
         for name, entry in stats.items():
             self._stats[name] = lerobot_stats.pooled(self._stats[name], entry) if name in self._stats else entry
-        self._waiting.append(
-            {
-                "episode_index": exported.index,
-                "tasks": [task],
-                "length": len(exported.actions),
-                "dataset_from_index": self._steps,
-                "dataset_to_index": self._steps + len(exported.actions),
-                **places,
-                **{
-                    f"stats/{name}/{key}": value
-                    for name, entry in lerobot_stats.plain(stats).items()
-                    for key, value in entry.items()
-                },
-                kept.NAME: exported.entry,
-            }
-        )
         if len(self._waiting) == _EPISODES_AT_ONCE:
             self._flush()
+        self._episodes.begin()
+        row = {
+            "episode_index": exported.index,
+            "tasks": [task],
+            "length": len(exported.actions),
+            "dataset_from_index": self._steps,
+            "dataset_to_index": self._steps + len(exported.actions),
+            **places,
+            **{f"meta/episodes/{name}": value for name, value in self._episodes.files.indices.items()},
+            kept.NAME: exported.entry,
+        }
+        for name, entry in lerobot_stats.plain(stats).items():
+            row |= {f"stats/{name}/{key}": value for key, value in entry.items()}
+        self._waiting.append(pa.Table.from_pylist([row]))
 
     def _flush(self) -> None:
         if self._waiting:
-            self._episodes.begin()
-            indices = self._episodes.files.indices
-            rows = [{**row, **{f"meta/episodes/{k}": v for k, v in indices.items()}} for row in self._waiting]
-            self._episodes.write(pa.Table.from_pylist(rows))
+            self._episodes.write(pa.concat_tables(self._waiting))
             self._waiting = []
 
 

@@ -85,7 +85,7 @@ def _kept_file(root: Any, path: Path) -> KeptFile | None:
 def _ends(root: Any, arrays: dict[str, Any], path: Path) -> NDArray[np.int64]:
     for name, there in (("data/action", ACTION in arrays), ("meta/episode_ends", "meta/episode_ends" in root)):
         if not there:
-            raise DataError("no such array", field=f"{path.name}, {name}", allowed=", ".join(arrays) or "none")
+            raise DataError("no such array", field=f"{path.name}, {name}", allowed=", ".join(sorted(arrays)) or "none")
     ends = _rows(root, "meta/episode_ends", 0, root["meta/episode_ends"].shape[0], path).astype(np.int64)
     if not len(ends) or (np.diff(ends, prepend=0) < 0).any() or ends[-1] > arrays[ACTION].shape[0]:
         found = f"{ends[:5].tolist()} ..." if len(ends) else "no episode"

@@ -79,7 +79,7 @@ class _Columns:
             self._arrays[name] = self._make(name, rows)
         self._lengths[name] = self.length(name) + len(rows)
         waiting = self._waiting.setdefault(name, [])
-        waiting.append(rows)
+        waiting.append(rows.copy())  # a view would keep the whole episode in memory
         chunk = self._arrays[name].chunks[0]
         gathered = sum(map(len, waiting))
         if gathered >= chunk:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -204,16 +205,17 @@ class ImportConfig:
     """Options of `demos import`."""
 
     file: tyro.conf.Positional[Path]
-    """File to read."""
+    """File or directory to read."""
 
     format: str
-    """Layout of the file: d4rl, robomimic, or another registered converter."""
+    """Layout of the file: d4rl, robomimic, minari, replay_buffer (zarr, as diffusion_policy reads it), lerobot, or
+    another registered converter."""
 
     out: Path
     """Directory of the store to write."""
 
     task: str = ""
-    """Task that the data are for; d4rl needs one, robomimic can describe the robot itself."""
+    """Task that the data are for; without it the robot is described from the file, where that can be done."""
 
     field: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """NAME=DATASET, NAME=DATASET[a:b] or NAME=DATASET[i]: where a field comes from; may be repeated."""
@@ -236,6 +238,9 @@ class ImportConfig:
     control_rate_hz: float | None = None
     """Control steps per second, for files that do not say and without --task; above 0."""
 
+    jpeg_quality: int = 90
+    """Of camera images in a new store, 1 to 100."""
+
     append: bool = False
     """Add to the store if it exists."""
 
@@ -243,6 +248,8 @@ class ImportConfig:
     """Print one JSON object."""
 
     def __post_init__(self) -> None:
+        if not 1 <= self.jpeg_quality <= 100:
+            raise ConfigError(field="jpeg_quality", found=self.jpeg_quality, allowed="1 to 100")
         if self.control_rate_hz is not None and not self.control_rate_hz > 0:
             raise ConfigError(field="control_rate_hz", found=self.control_rate_hz, allowed="above 0 Hz")
         if self.source.upper() not in Source.__members__:
@@ -251,10 +258,12 @@ class ImportConfig:
 
 
 def import_file(config: ImportConfig) -> int:
-    """Import demonstrations from another format; all of the file, or nothing."""
+    """Import demonstrations from another format; all of the file, or nothing. Interrupted, the same command goes on."""
     from demos.converters.conversion import ConversionTarget, Converter
     from demos.converters.fields import parse_fields
+    from demos.converters.import_text import describe
     from demos.importing import import_episodes
+    from robot_rlpd.interrupt import stop_on_signals
 
     options = TaskOptions(
         success_when=config.success_when,
@@ -275,12 +284,20 @@ def import_file(config: ImportConfig) -> int:
     report = conversion.report
     line = ProgressLine(conversion.num_steps)
     try:
-        added = import_episodes(
-            conversion,
-            config.out,
-            append=config.append,
-            on_episode=lambda: line.update(report.steps, f"steps | {report.episodes} episodes"),
-        )
+        with stop_on_signals() as should_stop:
+            added = import_episodes(
+                conversion,
+                config.out,
+                append=config.append,
+                jpeg_quality=config.jpeg_quality,
+                settings=str(options),
+                on_episode=lambda doing: line.update(report.steps, f"steps {doing} | {report.episodes} episodes"),
+                should_stop=should_stop,
+            )
+    except KeyboardInterrupt:
+        line.close()
+        print(f"{report.episodes} episodes are kept: the same command goes on", file=sys.stderr)
+        raise
     finally:
         line.close()
     result = asdict(report) | {
@@ -289,7 +306,7 @@ def import_file(config: ImportConfig) -> int:
         "store": str(config.out),
         "fingerprint": conversion.spec.fingerprint,
     }
-    _print(config.json, result, _lines(result))
+    _print(config.json, result, describe(report, added=added, out=str(config.out)))
     return 0
 
 

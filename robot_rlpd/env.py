@@ -111,7 +111,10 @@ class GymnasiumTask:
     def evaluate(
         self, observation: Observation, executed_action: Action, signals: Signals, next_observation: Observation
     ) -> Outcome:
-        """Success by the condition on the next observation if there is one, else as signalled."""
+        """Success by the condition on the next observation if there is one, else as signalled.
+
+        With a condition and the sparse reward, an end without success truncates, live and recorded alike.
+        """
         del observation
         if self._condition is None:
             success = bool(signals.get("success", False))
@@ -120,11 +123,13 @@ class GymnasiumTask:
         if self._reward != "sparse" and "reward" not in signals:
             raise DataError("the robot signals no reward", field="signals.reward", hint="use --reward sparse")
         reward = float(success) - 1.0 if self._reward == "sparse" else float(signals["reward"])
+        ended = bool(signals.get("terminated", False))
+        terminated = ended and (success or not self._redefines_the_end)
         return Outcome(
             reward=reward,
-            terminated=bool(signals.get("terminated", False)),
+            terminated=terminated,
             success=success,
-            truncated=bool(signals.get("truncated", False)),
+            truncated=bool(signals.get("truncated", False)) or (ended and not terminated),
         )
 
     def evaluate_many(
@@ -144,11 +149,20 @@ class GymnasiumTask:
             successes = self._condition.each({**signals, **next_observations, "action": executed_actions})
         if self._reward != "sparse" and "reward" not in signals:
             raise DataError("the robot signals no reward", field="signals.reward", hint="use --reward sparse")
+        ended = np.asarray(signals.get("terminated", never), np.bool_)
         return Outcomes(
             rewards=np.asarray(successes - 1.0 if self._reward == "sparse" else signals["reward"], np.float32),
-            terminated=np.asarray(signals.get("terminated", never), np.bool_),
+            terminated=ended & successes if self._redefines_the_end else ended,
             successes=successes,
         )
+
+    @property
+    def _redefines_the_end(self) -> bool:
+        """Whether reward and success follow a condition alone, whatever goal the environment ended at.
+
+        An end without success would be worth -1 in all if it were one of the MDP: better than anywhere but the goal.
+        """
+        return self._condition is not None and self._reward == "sparse"
 
     def check_recomputable(self, spec: RobotSpec, *, where: str) -> None:
         """A reward computed inside the environment cannot be recomputed; a success can, by signal or condition."""

@@ -27,8 +27,10 @@ LIBRARY_TABLE = {
     "mujoco": ("sim",),
     "gymnasium": ("robot_rlpd.env", "robot_rlpd.learner", "sim"),
     "gymnasium_robotics": ("robot_rlpd.env", "robot_rlpd.learner", "sim"),
-    "zarr": ("robot_rlpd.episode_store",),
+    "zarr": ("robot_rlpd.episode_store", "demos.converters"),
     "h5py": ("demos.converters",),
+    "pyarrow": ("demos.converters",),
+    "av": ("demos.converters",),
     "zmq": ("robot_rlpd.bridge",),
     "onnxruntime": ("deploy.runtime", "deploy.verify"),
 }

@@ -6,11 +6,12 @@ kept in the episode, and is no transition. A `next_observations` dataset is used
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from demos.converters import hdf5
+from demos.converters import hdf5, kept
 from demos.converters.conversion import Conversion, ConversionTarget, ImportReport, RawEpisode, with_signals
 from demos.converters.fields import FieldSource, check_known
 from robot_rlpd.episode import Ended
@@ -18,43 +19,56 @@ from robot_rlpd.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     import h5py
     from numpy.typing import NDArray
 
+    from demos.converters.kept import KeptFile
     from robot_rlpd.specs import ArraySpec, RobotSpec
 
+FLAGS_AT_ONCE = 2**20
+"""Steps whose ends are read together."""
 _SIGNAL_DATASETS = {"reward": "rewards", "terminated": "terminals", "truncated": "timeouts"}
 
 
 def read(path: Path, target: ConversionTarget) -> Conversion:
     """Open a file in D4RL's layout; see `Converter`."""
-    if target.spec is None:
-        raise ConfigError("this format does not describe its robot", field="task", hint="name a task with --task")
     with hdf5.open_file(path) as file:
-        sources = _sources(file, target.spec, target.fields)
-        held = {name for name in sources if name not in {s.name for s in target.spec.observation}}
-        spec = with_signals(target.spec, held)
+        ours = hdf5.kept_file(file)
+        wanted = target.spec or (ours.robot(where=path.name) if ours is not None else None)
+        if wanted is None:
+            raise ConfigError("this format does not describe its robot", field="task", hint="name a task with --task")
+        given = target.fields if ours is None else ours.known_sources(target, wanted)
+        sources = _sources(file, wanted, given, foreign=ours is None)
+        held = {name for name in sources if name not in {s.name for s in wanted.observation}}
+        spec = with_signals(wanted, held)
+        sources = {s.name: sources[s.name] for s in (*spec.observation, *spec.signals)}
         _check(file, spec, sources)
         num_steps = len(file["actions"])
         used = {"actions", "timeouts", "terminals", *(s.dataset for s in sources.values())}
+        used |= {f"next_{name}" for name in used}
         report = ImportReport(
             fields={name: str(source) for name, source in sources.items()},
-            unused=[name for name in hdf5.names(file) if name not in used],
-            missing_signals=[s.name for s in target.spec.signals if s.name not in held],
+            unused=[name for name in hdf5.names(file) if name not in used and not _is_kept(name, ours)],
+            missing_signals=[s.name for s in wanted.signals if s.name not in held],
         )
         if "timeouts" not in file:
             report.notes.append("no timeouts in the file: episodes are split at terminals only")
 
     def read_raw() -> Iterator[RawEpisode]:
         with hdf5.open_file(path) as file:
-            yield from _episodes(file, spec, sources)
+            yield from _episodes(file, spec, sources, ours)
 
     return Conversion(path=path, spec=spec, target=target, num_steps=num_steps, read_raw=read_raw, report=report)
 
 
-def _sources(file: h5py.File, spec: RobotSpec, given: dict[str, FieldSource]) -> dict[str, FieldSource]:
+def _is_kept(name: str, ours: KeptFile | None) -> bool:
+    return ours is not None and (name.startswith(f"{kept.NAME}/") or name.removeprefix("infos/") in kept.COLUMNS)
+
+
+def _sources(
+    file: h5py.File, spec: RobotSpec, given: dict[str, FieldSource], *, foreign: bool
+) -> dict[str, FieldSource]:
     """The source of every observation field and of every signal that the file holds."""
     check_known(given, [s.name for s in (*spec.observation, *spec.signals)])
     sources = {}
@@ -73,7 +87,9 @@ def _sources(file: h5py.File, spec: RobotSpec, given: dict[str, FieldSource]) ->
         default = _SIGNAL_DATASETS.get(name)
         if name in given:
             sources[name] = given[name]
-        elif default is not None and default in file and (declared or name != "truncated"):
+        elif declared and f"infos/{name}" in file:
+            sources[name] = FieldSource(dataset=f"infos/{name}")
+        elif default is not None and default in file and (declared or (foreign and name != "truncated")):
             sources[name] = FieldSource(dataset=default)
     return sources
 
@@ -107,40 +123,54 @@ def _check(file: h5py.File, spec: RobotSpec, sources: dict[str, FieldSource]) ->
             raise DataError(field=hdf5.where(file, name), found=f"shape {data.shape}", allowed="one flag per step")
 
 
-def _episodes(file: h5py.File, spec: RobotSpec, sources: dict[str, FieldSource]) -> Iterator[RawEpisode]:
-    total = len(file["actions"])
-    terminals, timeouts = (
-        np.asarray(file[name][:], np.bool_).reshape(-1) if name in file else np.zeros(total, np.bool_)
-        for name in ("terminals", "timeouts")
-    )
-    stops = sorted({*(np.flatnonzero(terminals | timeouts) + 1).tolist(), total} - {0})
+def _episodes(
+    file: h5py.File, spec: RobotSpec, sources: dict[str, FieldSource], ours: KeptFile | None
+) -> Iterator[RawEpisode]:
     start = 0
-    for episode, stop in enumerate(stops):
-        cache: dict[str, NDArray[Any]] = {}
+    has_next = all(f"next_{sources[s.name].dataset}" in file for s in spec.observation)
+    columns = [name for name in kept.COLUMNS if ours is not None and f"infos/{name}" in file]
+    for episode, (stop, ended) in enumerate(_ends(file, ours)):
 
         def part(name: str, first: int = start, last: int = stop, episode: int = episode) -> NDArray[Any]:
             return hdf5.rows(file[name], first, last, episode=episode)
 
+        observations = {}
         for s in spec.observation:
             source = sources[s.name]
             rows = part(source.dataset)
-            if _has_next(file, sources, spec):
+            if has_next:
                 rows = np.concatenate([rows, part(f"next_{source.dataset}", stop - 1)])
-            cache[s.name] = source.take(rows, s)
-        yield RawEpisode(
-            observations=cache,
+            observations[s.name] = source.take(rows, s)
+        raw = RawEpisode(
+            observations=observations,
             actions=part("actions"),
             signals={s.name: sources[s.name].take(part(sources[s.name].dataset), s) for s in spec.signals},
-            ended=_ended(bool(terminals[stop - 1]), bool(timeouts[stop - 1])),
+            ended=ended,
         )
+        if ours is not None:
+            held = {name: part(f"infos/{name}") for name in columns}
+            entry = file[f"{kept.NAME}/episodes"][episode]
+            where = f"{Path(file.filename).name}, episode {episode}"
+            raw = kept.restored(raw, entry, held, ours.actions, where=where)
+        yield raw
         start = stop
 
 
-def _has_next(file: h5py.File, sources: dict[str, FieldSource], spec: RobotSpec) -> bool:
-    return all(f"next_{sources[s.name].dataset}" in file for s in spec.observation)
-
-
-def _ended(terminated: bool, timed_out: bool) -> Ended:
-    if terminated:
-        return Ended.TERMINATED
-    return Ended.TRUNCATED if timed_out else Ended.INTERRUPTED
+def _ends(file: h5py.File, ours: KeptFile | None) -> Iterator[tuple[int, Ended]]:
+    """The row after each episode, and how it ended; flags are read piece by piece."""
+    total, last = len(file["actions"]), 0
+    if ours is not None:
+        for end in file[f"{kept.NAME}/ends"][:].tolist():
+            yield end, Ended.INTERRUPTED  # what was kept says how
+        return
+    for start in range(0, total, FLAGS_AT_ONCE):
+        stop = min(start + FLAGS_AT_ONCE, total)
+        terminals, timeouts = (
+            np.asarray(file[name][start:stop], np.bool_).reshape(-1) if name in file else np.zeros(stop - start, bool)
+            for name in ("terminals", "timeouts")
+        )
+        for row in np.flatnonzero(terminals | timeouts).tolist():
+            last = start + row + 1
+            yield last, Ended.TERMINATED if terminals[row] else Ended.TRUNCATED
+    if last < total:
+        yield total, Ended.INTERRUPTED

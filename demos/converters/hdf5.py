@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
+from demos.converters import kept
+from demos.converters.kept import KeptFile
 from robot_rlpd.errors import DataError
 
 if TYPE_CHECKING:
@@ -62,6 +64,18 @@ def names(group: h5py.Group) -> list[str]:
 
     group.visititems(visit)
     return found
+
+
+def kept_file(file: h5py.File) -> KeptFile | None:
+    """What an export of ours left in the file; None in a file of others.
+
+    Raises:
+        DataError: Damaged.
+    """
+    found = file.get(f"{kept.NAME}/file")
+    if not isinstance(found, h5py.Dataset):
+        return None
+    return KeptFile.parse(found[()], where=Path(file.filename).name)
 
 
 def rows(data: h5py.Dataset, start: int, stop: int, *, episode: int) -> NDArray[Any]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from demos.converters import hdf5
+from demos.converters import hdf5, kept
 from demos.converters.conversion import Conversion, ConversionTarget, ImportReport, RawEpisode, with_signals
 from demos.converters.fields import FieldSource, check_known
 from robot_rlpd.episode import Ended
@@ -24,28 +24,36 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from demos.converters.kept import KeptFile
+
 
 def read(path: Path, target: ConversionTarget) -> Conversion:
     """Open a file in robomimic's layout; see `Converter`."""
     with hdf5.open_file(path) as file:
         demos = _demos(file)
         first = demos[0]
-        wanted = target.spec or describe(file, target.control_rate_hz)
+        ours = hdf5.kept_file(file)
+        wanted = target.spec or (ours.robot(where=path.name) if ours else describe(file, target.control_rate_hz))
         check_known(target.fields, [s.name for s in wanted.observation])
         sources = {s.name: target.fields.get(s.name) or FieldSource(dataset=s.name) for s in wanted.observation}
-        held = {name for name, data in (("reward", "rewards"), ("terminated", "dones")) if data in first}
-        held -= {"terminated"} if "reward" not in held else set()
-        spec = with_signals(wanted, held)
+        signals, notes = {"reward": "rewards"} if "rewards" in first else {}, list[str]()
+        if ours is not None:
+            signals |= {name: place for name, place in ours.sources.items() if place.startswith(f"{kept.NAME}/")}
+        elif {"rewards", "dones"} <= first.keys():
+            signals["terminated"] = "dones"
+            notes.append("done with a reward counts as terminated, done without one as truncated")
+        spec = with_signals(wanted, set(signals))
+        signals = {s.name: signals[s.name] for s in spec.signals}
         for demo in demos:
-            _check(demo, spec, sources)
+            _check(demo, spec, sources, signals)
         used = {f"obs/{source.dataset}" for source in sources.values()}
-        used |= {f"next_{name}" for name in used} | {"actions", "rewards", "dones"}
+        used |= {f"next_{name}" for name in used} | {"actions", "rewards", "dones", *signals.values()}
+        used |= {f"{kept.NAME}/{name}" for name in kept.COLUMNS if ours is not None}
         report = ImportReport(
-            fields={name: f"obs/{source}" for name, source in sources.items()}
-            | ({"reward": "rewards"} if "reward" in held else {})
-            | ({"terminated": "dones"} if "terminated" in held else {}),
+            fields={name: f"obs/{source}" for name, source in sources.items()} | signals,
             unused=[name for name in hdf5.names(first) if name not in used],
-            missing_signals=[s.name for s in wanted.signals if s.name not in held],
+            missing_signals=[s.name for s in wanted.signals if s.name not in signals],
+            notes=notes,
         )
         num_steps = sum(len(demo["actions"]) for demo in demos)
         names = [demo.name for demo in demos]
@@ -53,9 +61,15 @@ def read(path: Path, target: ConversionTarget) -> Conversion:
     def read_raw() -> Iterator[RawEpisode]:
         with hdf5.open_file(path) as file:
             for index, name in enumerate(names):
-                yield _episode(file[name], index, spec, sources, report)
+                raw = _episode(file[name], index, spec, sources, signals)
+                yield raw if ours is None else _restored(raw, file[name], ours)
 
     return Conversion(path=path, spec=spec, target=target, num_steps=num_steps, read_raw=read_raw, report=report)
+
+
+def _restored(raw: RawEpisode, demo: h5py.Group, ours: KeptFile) -> RawEpisode:
+    held = {name: demo[f"{kept.NAME}/{name}"][:] for name in kept.COLUMNS if f"{kept.NAME}/{name}" in demo}
+    return kept.restored(raw, demo.attrs[kept.NAME], held, ours.actions, where=hdf5.where(demo))
 
 
 def describe(file: h5py.File, control_rate_hz: float | None) -> RobotSpec:
@@ -111,12 +125,12 @@ def _demos(file: h5py.File) -> list[h5py.Group]:
     return [group[name] for name in sorted(names, key=lambda name: int(name.rpartition("_")[2]))]
 
 
-def _check(demo: h5py.Group, spec: RobotSpec, sources: dict[str, FieldSource]) -> None:
+def _check(demo: h5py.Group, spec: RobotSpec, sources: dict[str, FieldSource], signals: dict[str, str]) -> None:
     actions = hdf5.dataset(demo, "actions")
     if actions.shape[1:] != (spec.action.size,):
         found = f"shape {actions.shape[1:]} per step"
         raise DataError(field=hdf5.where(demo, "actions"), found=found, allowed=f"({spec.action.size},)")
-    steps = {name: hdf5.dataset(demo, name) for name in ("rewards", "dones") if _uses(spec, name)}
+    steps = {name: hdf5.dataset(demo, name) for name in signals.values()}
     for s in spec.observation:
         data = steps[f"obs/{s.name}"] = hdf5.dataset(demo, f"obs/{sources[s.name].dataset}")
         sources[s.name].check(data.shape, data.dtype, s)
@@ -126,24 +140,20 @@ def _check(demo: h5py.Group, spec: RobotSpec, sources: dict[str, FieldSource]) -
             raise DataError(field=hdf5.where(demo, name), found=f"{len(data)} rows", allowed=allowed)
 
 
-def _uses(spec: RobotSpec, dataset: str) -> bool:
-    return {"rewards": "reward", "dones": "terminated"}[dataset] in {s.name for s in spec.signals}
-
-
 def _episode(
-    demo: h5py.Group, index: int, spec: RobotSpec, sources: dict[str, FieldSource], report: ImportReport
+    demo: h5py.Group,
+    index: int,
+    spec: RobotSpec,
+    sources: dict[str, FieldSource],
+    places: dict[str, str],
 ) -> RawEpisode:
     steps = len(demo["actions"])
     signals: dict[str, Any] = {}
     for s in spec.signals:
-        if s.name == "reward":
-            signals["reward"] = hdf5.rows(demo["rewards"], 0, steps, episode=index).reshape(steps).astype(s.dtype)
-    terminated = np.zeros(steps, np.bool_)
-    if _uses(spec, "dones"):
-        done = hdf5.rows(demo["dones"], 0, steps, episode=index).reshape(steps) != 0
-        terminated = signals["terminated"] = done & (signals["reward"] > 0)
-        if (done & ~terminated).any():
-            report.notes.append(f"{demo.name.strip('/')}: done without reward counts as truncated")
+        rows = hdf5.rows(demo[places[s.name]], 0, steps, episode=index)
+        signals[s.name] = rows.reshape(steps, *s.shape).astype(s.dtype)
+    if places.get("terminated") == "dones":
+        signals["terminated"] &= signals["reward"] > 0
     has_next = all(f"next_obs/{sources[s.name].dataset}" in demo for s in spec.observation)
     observations = {}
     for s in spec.observation:
@@ -153,9 +163,10 @@ def _episode(
             last = hdf5.rows(demo[f"next_obs/{name}"], steps - 1, steps, episode=index)
             rows = np.concatenate([rows, last])
         observations[s.name] = sources[s.name].take(rows, s)
+    terminated = "terminated" in signals and steps > 0 and signals["terminated"][-1]
     return RawEpisode(
         observations=observations,
         actions=hdf5.rows(demo["actions"], 0, steps, episode=index),
         signals=signals,
-        ended=Ended.TERMINATED if steps and terminated[-1] else Ended.TRUNCATED,
+        ended=Ended.TERMINATED if terminated else Ended.TRUNCATED,
     )

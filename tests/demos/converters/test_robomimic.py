@@ -81,7 +81,8 @@ def test_done_with_a_reward_is_a_termination_and_without_one_the_end_of_a_record
     np.testing.assert_array_equal(solved.signals["terminated"], [False, False, False, True])
     assert cut.info.ended is Ended.TRUNCATED
     assert not cut.signals["terminated"].any()
-    assert conversion.report.notes == ["data/demo_1: done without reward counts as truncated"]
+    assert conversion.report.ended == {"terminated": 1, "truncated": 1}
+    assert conversion.report.notes == ["done with a reward counts as terminated, done without one as truncated"]
 
 
 def test_without_next_observations_the_final_one_is_missing(tmp_path: Path) -> None:

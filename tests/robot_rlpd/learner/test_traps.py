@@ -558,9 +558,6 @@ def test_trap_9_or_for_one_goal_whatever_the_goal_was_when_they_were_recorded(tm
     assert report.successes == 3
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="a condition recomputes success and reward, not the recorded termination"
-)
 def test_trap_9_an_end_at_the_goal_of_that_time_is_no_end_for_another_goal(tmp_path: Path) -> None:
     conversion = maze(tmp_path, terminal=True)
     store = stored(conversion, tmp_path / "maze.zarr")

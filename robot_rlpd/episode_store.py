@@ -1,7 +1,6 @@
-"""The one place on disk where experience is kept, and the only file that knows zarr.
+"""The one place on disk where experience is kept.
 
-The layout is described in docs/store-format.md. An appended episode is wholly visible or not at all: the arrays grow
-first, then one atomic replacement of the root metadata states their new lengths, and readers trust only those.
+The layout is described in docs/store-format.md. An appended episode is wholly visible or not at all.
 """
 
 from __future__ import annotations
@@ -9,182 +8,35 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import sys
 import uuid
 import weakref
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import msgspec
 import numpy as np
-import zarr
-import zarr.storage
 
-from robot_rlpd import chunk_files, spool, store_layout
-from robot_rlpd.episode import Episode, EpisodeInfo
+from robot_rlpd import spool, store_layout
 from robot_rlpd.errors import StoreError
 from robot_rlpd.images import JPEG_QUALITY
 from robot_rlpd.specs import RobotSpec, from_builtins, to_builtins
+from robot_rlpd.store_arrays import StoreArrays, make_arrays
+from robot_rlpd.store_index import EpisodeIndex, StoredColumns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator
     from types import TracebackType
 
     from numpy.typing import NDArray
-    from zarr.core.buffer import Buffer
+
+    from robot_rlpd.episode import Episode
+    from robot_rlpd.store_index import StoredEpisode
 
 FORMAT = "robot-rlpd-episodes"
 VERSION = 1
-CHUNK_BYTES = 2**20
 _BATCH_BYTES = 64 * 2**20
 _BATCH_EPISODES = 1000
-
-
-class _SyncedStore(zarr.storage.LocalStore):
-    """A local directory that remembers what was written, to bring it safely to the disk before a commit.
-
-    Every file is written under a temporary name and renamed (by zarr itself).
-    """
-
-    unsynced: set[Path] | None = None
-
-    async def set(self, key: str, value: Buffer) -> None:
-        await super().set(key, value)
-        self.unsynced = (self.unsynced or set()) | {self.root / key}
-
-    def sync(self) -> None:
-        """Wait until the disk holds everything written since the last call."""
-        written, self.unsynced = self.unsynced or set(), None
-        with ThreadPoolExecutor(max_workers=16) as pool:  # together, so that the file system joins them
-            list(pool.map(_sync_file, written | {path.parent for path in written}))
-
-
-def _sync_file(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-class _Arrays:
-    """Named arrays that grow together; their committed lengths are in the attributes of the root group."""
-
-    def __init__(self, path: str, *, writable: bool) -> None:
-        self._path = path
-        self._writable = writable
-        self._store: zarr.storage.LocalStore | zarr.storage.FsspecStore
-        self.attributes: dict[str, Any] = {}
-        self.lengths: dict[str, int] = {}
-        self._arrays: dict[str, zarr.Array[Any]] = {}
-        if "://" not in path:
-            self._store = (_SyncedStore if writable else zarr.storage.LocalStore)(Path(path), read_only=not writable)
-            self.load()
-            return
-        try:
-            self._store = zarr.storage.FsspecStore.from_url(path, read_only=True)
-            self.load()
-        except StoreError:
-            raise
-        except Exception as error:  # every file system behind a URL has errors of its own
-            raise StoreError(f"cannot be read: {error}", field=path) from None
-
-    def load(self) -> None:
-        """Read the committed state."""
-        mode: Literal["r+", "r"] = "r+" if self._writable else "r"
-        try:
-            self._group = zarr.open_group(self._store, mode=mode, zarr_format=3, use_consolidated=False)
-            self.attributes = dict(self._group.attrs)
-            if self.attributes.get("format") != FORMAT:
-                raise StoreError("not an episode store", field=self._path)
-            if self.attributes["version"] != VERSION:
-                raise StoreError(
-                    "written by another version of this program",
-                    field=f"{self._path}, version",
-                    found=self.attributes["version"],
-                    allowed=str(VERSION),
-                )
-            self.lengths = dict(self.attributes["committed"]["lengths"])
-            with zarr.config.set({"array.write_empty_chunks": True}):  # a missing chunk is damage, never zeros
-                self._arrays = {key: self._open_array(key) for key in self.lengths}
-        except FileNotFoundError:
-            raise StoreError("no such store" if not _exists(self._path) else "not a store", field=self._path) from None
-        except (KeyError, TypeError, ValueError) as error:
-            raise StoreError(f"damaged metadata: {error!r}", field=self._path) from None
-
-    def _open_array(self, key: str) -> zarr.Array[Any]:
-        array = self._group[key]
-        if not isinstance(array, zarr.Array) or array.shape[0] < self.lengths[key]:
-            raise StoreError("shorter than its committed length", field=f"{self._path}/{key}")
-        return array
-
-    def read(self, key: str, start: int, stop: int) -> NDArray[Any]:
-        """Rows `start` to `stop` of one array."""
-        array = self._arrays[key]
-        if "://" not in self._path and sys.byteorder == "little":
-            return chunk_files.read_rows(Path(self._path, key), array.dtype, array.chunks, start, stop)
-        return np.asarray(array[start:stop])
-
-    def columns(self, key: str) -> Any:
-        """The column list in the attributes of an array."""
-        return self._arrays[key].attrs["columns"]
-
-    def append(self, blocks: Mapping[str, NDArray[Any]], counts: Mapping[str, int]) -> None:
-        """Add rows to every array, then commit."""
-        try:
-            for key, block in blocks.items():
-                start = self.lengths[key]
-                self._arrays[key].resize((start + len(block), *block.shape[1:]))
-                if len(block):
-                    self._arrays[key][start:] = block
-            lengths = {key: self.lengths[key] + len(block) for key, block in blocks.items()}
-            self._sync()
-            committed = {**counts, "lengths": lengths}
-            self._group.update_attributes({"committed": committed})
-            self._sync()
-        except OSError as error:
-            raise StoreError(f"cannot write: {error.strerror}", field=self._path) from None
-        self.lengths = lengths
-        self.attributes["committed"] = committed
-
-    def truncate(self) -> None:
-        """Cut off what was never committed."""
-        for key, length in self.lengths.items():
-            array = self._arrays[key]
-            if array.shape[0] != length:
-                array.resize((length, *array.shape[1:]))
-
-    def _sync(self) -> None:
-        if isinstance(self._store, _SyncedStore):
-            self._store.sync()
-
-
-def _exists(path: str) -> bool:
-    return "://" in path or Path(path).exists()
-
-
-@dataclass(frozen=True, kw_only=True)
-class StoredEpisode:
-    """What the index of a store says about one episode.
-
-    Attributes:
-        info: Everything that is not an array.
-        num_steps: Number of steps T.
-        first_row: First of its rows in the packed arrays.
-        end_row: Row after its last.
-    """
-
-    info: EpisodeInfo
-    num_steps: int
-    first_row: int
-    end_row: int
-
-    @property
-    def has_final_observation(self) -> bool:
-        """Whether the observation after the last action exists."""
-        return self.end_row - self.first_row == self.num_steps + 1
 
 
 class EpisodeStore:
@@ -203,7 +55,7 @@ class EpisodeStore:
         self.writable = writable
         self._unlock = weakref.finalize(self, os.close, _lock(path)) if writable else None
         try:
-            self._arrays = _Arrays(path, writable=writable)
+            self._arrays = StoreArrays(path, format_name=FORMAT, versions=(VERSION,), writable=writable)
             self.spec = from_builtins(self._arrays.attributes["spec"], RobotSpec)
             self._layout = {
                 key.removeprefix("steps/"): tuple(
@@ -213,8 +65,7 @@ class EpisodeStore:
                 if key.startswith("steps/")
             }
             self._accepted_spec = self.spec
-            self._stored: list[StoredEpisode] = []
-            self._uuids: set[str] = set()
+            self._index = EpisodeIndex(path)
             self._load_index()
         except BaseException:
             self.close()
@@ -300,10 +151,10 @@ class EpisodeStore:
         self.close()
 
     def __len__(self) -> int:
-        return len(self._stored)
+        return len(self._index)
 
     def __contains__(self, episode_uuid: str) -> bool:
-        return episode_uuid in self._uuids
+        return episode_uuid in self._index
 
     def __iter__(self) -> Iterator[Episode]:
         for index in range(len(self)):
@@ -326,7 +177,7 @@ class EpisodeStore:
 
     def infos(self) -> list[StoredEpisode]:
         """The index: one entry per episode, in the order of writing; reads no columns."""
-        return list(self._stored)
+        return list(self._index.episodes())
 
     def append(self, episode: Episode) -> bool:
         """Store an episode; when this returns it survives a loss of power.
@@ -369,7 +220,7 @@ class EpisodeStore:
             IndexError: No such episode.
             StoreError: Its data are damaged or missing.
         """
-        stored = self._stored[index]
+        stored = self._index.episodes()[index]
         packed, pixels = self._read_rows(stored.first_row, stored.end_row)
         return store_layout.unpack(self.spec, self._layout, packed, pixels, stored.num_steps, stored.info)
 
@@ -377,7 +228,7 @@ class EpisodeStore:
         """All episodes, each array read once; the episodes are views into them, images decoded in memory."""
         packed, pixels = self._read_rows(0, self._arrays.lengths["steps/float64"])
         episodes = []
-        for stored in self._stored:
+        for stored in self._index.episodes():
             rows = slice(stored.first_row, stored.end_row)
             own = {dtype: block[rows] for dtype, block in packed.items()}
             own_pixels = {name: block[rows] for name, block in pixels.items()}
@@ -386,19 +237,39 @@ class EpisodeStore:
             )
         return episodes
 
+    def load_columns(self, names: Collection[str] | None = None) -> StoredColumns:
+        """Whole columns of all episodes, near the speed of reading the same bytes; images are not among them.
+
+        Args:
+            names: Such as "action" or "observation/cube_position"; default all.
+
+        Raises:
+            StoreError: No such column; lists those that exist.
+        """
+        known = [c.name for columns in self._layout.values() for c in columns]
+        for name in names or ():
+            if name not in known:
+                raise StoreError("no such column", field=self.path, found=name, allowed=", ".join(known))
+        rows = self._arrays.lengths["steps/float64"]
+        values: dict[str, NDArray[Any]] = {}
+        for dtype, columns in self._layout.items():
+            wanted = [c for c in columns if names is None or c.name in names]
+            if wanted:
+                bounds = {c.name: slice(c.start, c.stop) for c in wanted}
+                found = self._arrays.read_columns(f"steps/{dtype}", 0, rows, bounds)
+                values |= {c.name: found[c.name].reshape(rows, *c.shape) for c in wanted}
+        index = self._index
+        return StoredColumns(
+            values=values, first_rows=index.first_rows, num_steps=index.num_steps, end_rows=index.end_rows
+        )
+
     def column(self, name: str) -> NDArray[Any]:
         """All rows of one column, such as "source" or "observation/cube_position"; see `StoredEpisode` for the rows.
 
         Raises:
             StoreError: No such column; lists those that exist.
         """
-        for dtype, columns in self._layout.items():
-            for c in columns:
-                if c.name == name:
-                    block = self._arrays.read(f"steps/{dtype}", 0, self._arrays.lengths[f"steps/{dtype}"])
-                    return block[:, c.start : c.stop].reshape(len(block), *c.shape)
-        known = ", ".join(c.name for columns in self._layout.values() for c in columns)
-        raise StoreError("no such column", field=self.path, found=name, allowed=known)
+        return self.load_columns([name]).values[name]
 
     def refresh(self) -> int:
         """See what another process has appended meanwhile; returns the number of new episodes."""
@@ -429,20 +300,9 @@ class EpisodeStore:
 
     def _load_index(self) -> None:
         lengths = self._arrays.lengths
-        known = len(self._stored)
-        index = self._arrays.read("episodes/index", max(0, known - 1), lengths["episodes/index"]).tolist()
-        row, _, at = index.pop(0) if known else (0, 0, 0)
-        base = at
-        data = self._arrays.read("episodes/info", base, lengths["episodes/info"]).tobytes()
-        decoder = msgspec.json.Decoder(EpisodeInfo)
-        try:
-            for end_row, num_steps, info_end in index:
-                info = decoder.decode(data[at - base : info_end - base])
-                self._stored.append(StoredEpisode(info=info, num_steps=num_steps, first_row=row, end_row=end_row))
-                self._uuids.add(info.uuid)
-                row, at = end_row, info_end
-        except msgspec.MsgspecError as error:
-            raise StoreError(f"damaged index: {error}", field=f"{self.path}, episode {len(self)}") from None
+        entries = self._arrays.read("episodes/index", len(self._index), lengths["episodes/index"])
+        infos = self._arrays.read("episodes/info", self._index.info_end, lengths["episodes/info"])
+        self._index.extend(entries, infos.tobytes())
 
     def _read_rows(self, start: int, stop: int) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[np.uint8]]]:
         packed = {dtype: self._arrays.read(f"steps/{dtype}", start, stop) for dtype in self._layout}
@@ -456,34 +316,19 @@ class EpisodeStore:
 
 
 def _make_tree(directory: Path, spec: RobotSpec, jpeg_quality: int) -> None:
-    layout = store_layout.make_layout(spec)
-    widths = store_layout.array_widths(spec)
     columns: dict[str, Any] = {
-        f"steps/{dtype}": [to_builtins(asdict(column)) for column in columns] for dtype, columns in layout.items()
+        f"steps/{dtype}": [to_builtins(asdict(column)) for column in columns]
+        for dtype, columns in store_layout.make_layout(spec).items()
     }
     columns["episodes/index"] = list(store_layout.INDEX_COLUMNS)
-    group = zarr.create_group(zarr.storage.LocalStore(directory), zarr_format=3)
-    for key, (dtype, width) in widths.items():
-        rows = max(1, CHUNK_BYTES // (np.dtype(dtype).itemsize * (width or 1)))
-        group.create_array(
-            key,
-            shape=(0,) if width is None else (0, width),
-            chunks=(rows,) if width is None else (rows, width),
-            dtype=dtype,
-            compressors=None,
-            filters=None,
-            attributes={"columns": columns[key]} if key in columns else None,
-        )
-    group.update_attributes(
-        {
-            "format": FORMAT,
-            "version": VERSION,
-            "spec": to_builtins(spec),
-            "fingerprint": spec.fingerprint,
-            "jpeg_quality": jpeg_quality,
-            "committed": {"episodes": 0, "rows": 0, "steps": 0, "lengths": dict.fromkeys(widths, 0)},
-        }
-    )
+    attributes = {
+        "format": FORMAT,
+        "version": VERSION,
+        "spec": to_builtins(spec),
+        "fingerprint": spec.fingerprint,
+        "jpeg_quality": jpeg_quality,
+    }
+    make_arrays(directory, store_layout.array_widths(spec), columns, attributes)
 
 
 def _lock(path: str) -> int:

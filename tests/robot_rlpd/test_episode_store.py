@@ -16,7 +16,7 @@ import zarr.storage
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from robot_rlpd import episode_store
+from robot_rlpd import store_arrays
 from robot_rlpd.episode import Ended, Episode, EpisodeInfo
 from robot_rlpd.episode_store import EpisodeStore
 from robot_rlpd.errors import DataError, MismatchError, StoreError
@@ -371,7 +371,7 @@ def test_a_reader_at_any_moment_of_an_append_sees_whole_episodes(
 
 
 def test_an_episode_longer_than_a_chunk_is_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(episode_store, "CHUNK_BYTES", 128)
+    monkeypatch.setattr(store_arrays, "CHUNK_BYTES", 128)
     recorded = [make_episode(seed, steps=17) for seed in range(4)]
     with EpisodeStore.create(tmp_path / "store", SPEC) as store:
         store.append(recorded[0])
@@ -408,6 +408,28 @@ def test_the_documented_way_to_read_with_zarr_alone_works(tmp_path: Path) -> Non
     for (info, actions), episode in zip(names["episodes"], recorded, strict=True):
         assert info["uuid"] == episode.info.uuid
         np.testing.assert_array_equal(actions, episode.actions)
+
+
+def test_columns_of_all_episodes_are_contiguous_and_their_rows_belong_to_the_episodes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_arrays, "CHUNK_BYTES", 128)
+    recorded = [make_episode(seed, steps=seed + 9) for seed in range(3)]
+    with EpisodeStore.create(tmp_path / "store", SPEC) as store:
+        store.extend(recorded)
+    for path in (str(tmp_path / "store"), f"file://{tmp_path}/store"):
+        loaded = EpisodeStore.open(path).load_columns()
+        assert all(array.flags.c_contiguous for array in loaded.values.values())
+        bounds = zip(loaded.first_rows, loaded.num_steps, loaded.end_rows, strict=True)
+        for (first, steps, end), episode in zip(bounds, recorded, strict=True):
+            rows = slice(first, end)
+            for name, array in episode.observations.items():
+                np.testing.assert_array_equal(loaded.values[f"observation/{name}"][rows], array)
+            for name, array in episode.signals.items():
+                np.testing.assert_array_equal(loaded.values[f"signal/{name}"][rows][:steps], array)
+            np.testing.assert_array_equal(loaded.values["executed_action"][rows][:steps], episode.executed_actions)
+    some = EpisodeStore.open(tmp_path / "store").load_columns(["action", "source"])
+    assert set(some.values) == {"action", "source"}
 
 
 def test_a_column_is_read_alone(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ those.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -20,12 +21,13 @@ from robot_rlpd import chunk_files
 from robot_rlpd.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
     from zarr.core.buffer import Buffer
 
 CHUNK_BYTES = 2**20
+_LOADS = 10
 
 
 class _SyncedStore(zarr.storage.LocalStore):
@@ -87,7 +89,19 @@ class StoreArrays:
             raise StoreError(f"cannot be read: {error}", field=path) from None
 
     def load(self) -> None:
-        """Read the committed state."""
+        """Read the committed state.
+
+        Raises:
+            StoreError: Not such a store, of a version that cannot be read, or damaged.
+        """
+        for _ in range(_LOADS):
+            self._inode = self._present_inode()
+            self._load()
+            if self._inode == self._present_inode():
+                return
+        raise StoreError("is being replaced all the time", field=self._path)
+
+    def _load(self) -> None:
         mode: Literal["r+", "r"] = "r+" if self._writable else "r"
         try:
             self._group = zarr.open_group(self._store, mode=mode, zarr_format=3, use_consolidated=False)
@@ -118,17 +132,19 @@ class StoreArrays:
     def read(self, key: str, start: int, stop: int) -> NDArray[Any]:
         """Rows `start` to `stop` of one array."""
         array = self._arrays[key]
-        if self._as_files:
+        if not self._as_files:
+            return np.asarray(array[start:stop])
+        with self._the_same_store():
             return chunk_files.read_rows(Path(self._path, key), array.dtype, array.chunks, start, stop)
-        return np.asarray(array[start:stop])
 
     def read_columns(self, key: str, start: int, stop: int, bounds: Mapping[str, slice]) -> dict[str, NDArray[Any]]:
         """Some columns of rows `start` to `stop` of a packed array, each `(rows, width)` and contiguous."""
         array = self._arrays[key]
-        if self._as_files:
+        if not self._as_files:
+            rows = np.asarray(array[start:stop])
+            return {name: np.ascontiguousarray(rows[:, within]) for name, within in bounds.items()}
+        with self._the_same_store():
             return chunk_files.read_columns(Path(self._path, key), array.dtype, array.chunks, start, stop, bounds)
-        rows = np.asarray(array[start:stop])
-        return {name: np.ascontiguousarray(rows[:, within]) for name, within in bounds.items()}
 
     def columns(self, key: str) -> Any:
         """The column list in the attributes of an array."""
@@ -152,12 +168,54 @@ class StoreArrays:
         self.lengths = lengths
         self.attributes["committed"] = committed
 
+    def add(
+        self,
+        widths: Mapping[str, tuple[str, int | None]],
+        columns: Mapping[str, Any],
+        blocks: Mapping[str, NDArray[Any]],
+        attributes: Mapping[str, Any],
+    ) -> None:
+        """Add arrays that are not there yet, with their rows, and change attributes of the root: one commit."""
+        try:
+            for key, (dtype, width) in widths.items():
+                array = _make_array(self._group, key, dtype, width, columns.get(key))
+                array.resize(blocks[key].shape)
+                if len(blocks[key]):
+                    array[:] = blocks[key]
+            lengths = self.lengths | {key: len(block) for key, block in blocks.items()}
+            self._sync()
+            committed = {**self.attributes["committed"], "lengths": lengths}
+            self._group.update_attributes({**attributes, "committed": committed})
+            self._sync()
+        except OSError as error:
+            raise StoreError(f"cannot write: {error.strerror}", field=self._path) from None
+        self.load()
+
     def truncate(self) -> None:
         """Cut off what was never committed."""
         for key, length in self.lengths.items():
             array = self._arrays[key]
             if array.shape[0] != length:
                 array.resize((length, *array.shape[1:]))
+
+    def _present_inode(self) -> int:
+        try:
+            return 0 if "://" in self._path else Path(self._path).stat().st_ino
+        except OSError:
+            return 0
+
+    @contextlib.contextmanager
+    def _the_same_store(self) -> Iterator[None]:
+        """What is read inside comes from the directory whose metadata were read, and not from one put in its place."""
+        damage: StoreError | None = None
+        try:
+            yield
+        except StoreError as error:
+            damage = error
+        if self._present_inode() != self._inode:
+            raise StoreError("was replaced meanwhile, by compacting it", field=self._path, hint="open it again")
+        if damage is not None:
+            raise damage
 
     @property
     def _as_files(self) -> bool:
@@ -193,14 +251,16 @@ def make_arrays(
     group.update_attributes({**attributes, "committed": committed})
 
 
-def _make_array(group: zarr.Group, key: str, dtype: str, width: int | None, columns: Any) -> None:
+def _make_array(group: zarr.Group, key: str, dtype: str, width: int | None, columns: Any) -> zarr.Array[Any]:
     rows = max(1, CHUNK_BYTES // (np.dtype(dtype).itemsize * (width or 1)))
-    group.create_array(
-        key,
-        shape=(0,) if width is None else (0, width),
-        chunks=(rows,) if width is None else (rows, width),
-        dtype=dtype,
-        compressors=None,
-        filters=None,
-        attributes={"columns": columns} if columns is not None else None,
-    )
+    with zarr.config.set({"array.write_empty_chunks": True}):
+        return group.create_array(
+            key,
+            shape=(0,) if width is None else (0, width),
+            chunks=(rows,) if width is None else (rows, width),
+            dtype=dtype,
+            compressors=None,
+            filters=None,
+            attributes={"columns": columns} if columns is not None else None,
+            overwrite=True,
+        )

@@ -1,13 +1,11 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hypothesis.extra.numpy as hnp
 import numpy as np
@@ -25,8 +23,10 @@ from robot_rlpd.rollout import rollout
 from robot_rlpd.specs import DTYPES, ActionComponent, ActionSpec, ArraySpec, RobotSpec
 from robot_rlpd.testing import FakeRobot, FakeTask, fake_spec
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 SPEC = fake_spec()
-DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 def make_episode(seed: int, steps: int = 5) -> Episode:
@@ -268,7 +268,7 @@ def test_another_version_is_refused_naming_what_is_allowed(tmp_path: Path) -> No
     metadata = json.loads((tmp_path / "store/zarr.json").read_text())
     metadata["attributes"]["version"] = 99
     (tmp_path / "store/zarr.json").write_text(json.dumps(metadata))
-    with pytest.raises(StoreError, match=r"version: .* found 99; allowed: 1"):
+    with pytest.raises(StoreError, match=r"version: .* found 99; allowed: 1, 2"):
         EpisodeStore.open(tmp_path / "store")
 
 
@@ -395,19 +395,6 @@ def test_a_full_disk_is_an_error_and_the_store_goes_on_afterwards(
         assert len(store) == 0
         assert store.extend(recorded) == 2
         assert_same(store.read(1), recorded[1])
-
-
-def test_the_documented_way_to_read_with_zarr_alone_works(tmp_path: Path) -> None:
-    recorded = [make_episode(seed) for seed in range(3)]
-    with EpisodeStore.create(tmp_path / "store", SPEC) as store:
-        store.extend(recorded)
-    page = (DOCS / "store-format.md").read_text()
-    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    names: dict[str, Any] = {"path": tmp_path / "store"}
-    exec(code, names)
-    for (info, actions), episode in zip(names["episodes"], recorded, strict=True):
-        assert info["uuid"] == episode.info.uuid
-        np.testing.assert_array_equal(actions, episode.actions)
 
 
 def test_columns_of_all_episodes_are_contiguous_and_their_rows_belong_to_the_episodes(

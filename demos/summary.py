@@ -10,7 +10,8 @@ import numpy as np
 from robot_rlpd.robot import Source
 
 if TYPE_CHECKING:
-    from robot_rlpd.episode_store import EpisodeStore, StoredEpisode
+    from robot_rlpd.episode_store import EpisodeStore
+    from robot_rlpd.store_index import StoredEpisode
 
 
 def summarize(store: EpisodeStore) -> dict[str, Any]:
@@ -57,6 +58,8 @@ def describe_episode(index: int, episode: StoredEpisode) -> dict[str, Any]:
         "operator": info.operator,
         "notes": info.notes,
         "started_unix_s": info.started_unix_s,
+        "trimmed": episode.is_trimmed,
+        "relabelled": episode.is_relabelled,
     }
 
 

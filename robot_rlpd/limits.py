@@ -146,7 +146,7 @@ def measured_entry(spec: RobotSpec, component: ActionComponent, named: str = "")
     Args:
         spec: Of the robot.
         component: Of its action.
-        named: FIELD[COMPONENT] or FIELD[INDEX]; empty looks for an entry of the component's name and unit.
+        named: FIELD[COMPONENT] or FIELD[INDEX]; empty looks for an entry, or a field of one entry, of the component's name and unit.
 
     Raises:
         ConfigError: Nothing is observed under that name.
@@ -155,6 +155,8 @@ def measured_entry(spec: RobotSpec, component: ActionComponent, named: str = "")
         for s in spec.observation:
             if component.name in s.components and s.unit == component.unit:
                 return s.name, s.components.index(component.name)
+            if s.name == component.name and s.size == 1 and s.unit == component.unit:
+                return s.name, 0
         return None
     name, _, index = named.rstrip("]").rpartition("[")
     for s in spec.observation:

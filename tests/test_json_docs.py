@@ -134,6 +134,9 @@ def test_verify_tells_what_is_documented(printed: Printed) -> None:
     assert differences(told, fields) == []
     (told,) = printed("verify policy.onnx --robot sim:reach --checkpoint run --samples 5")
     assert differences(told, fields | documented("`verify`", 1)) == []
+    (told,) = printed("verify policy.onnx --checkpoint run --samples 5 --episodes 1")
+    told["robot"] = "not asked for"
+    assert differences(told, fields | documented("`verify`", 1) | documented("`verify`", 2)) == []
 
 
 def test_run_tells_what_is_documented(printed: Printed) -> None:

@@ -51,14 +51,22 @@ def export_policy(checkpoint: Checkpoint, out: Path, *, stochastic: bool = False
     Raises:
         DataError: The parameters do not fit the contract, or are not finite.
     """
-    described = describe(checkpoint)
-    write_model(
-        build_policy_model(
-            actor_arrays(checkpoint), described, normalizer=checkpoint.normalizer, stochastic=stochastic
-        ),
-        out,
+    with replacing(out) as file:
+        file.write(policy_bytes(checkpoint, stochastic=stochastic))
+    return describe(checkpoint)
+
+
+def policy_bytes(checkpoint: Checkpoint, *, stochastic: bool = False) -> bytes:
+    """The content of a policy file; takes a millisecond or so, quick enough to publish one after every episode.
+
+    Raises:
+        DataError: The parameters do not fit the contract, or are not finite.
+    """
+    model = build_policy_model(
+        actor_arrays(checkpoint), describe(checkpoint), normalizer=checkpoint.normalizer, stochastic=stochastic
     )
-    return described
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
 
 
 def describe(checkpoint: Checkpoint) -> PolicyMetadata:

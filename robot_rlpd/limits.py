@@ -146,7 +146,8 @@ def measured_entry(spec: RobotSpec, component: ActionComponent, named: str = "")
     Args:
         spec: Of the robot.
         component: Of its action.
-        named: FIELD[COMPONENT] or FIELD[INDEX]; empty looks for an entry, or a field of one entry, of the component's name and unit.
+        named: FIELD[COMPONENT] or FIELD[INDEX]; empty looks for an entry, or a field of one entry, of the component's
+            name and unit.
 
     Raises:
         ConfigError: Nothing is observed under that name.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,6 +118,15 @@ def test_the_evaluation_in_training_is_that_of_eval(here: Path) -> None:
 def test_what_is_looked_at_is_told_as_documented(section: str, words: str, printed: Printed) -> None:
     (told,) = printed(words)
     assert differences(told, documented(f"`{section}`")) == []
+
+
+def test_doctor_tells_what_is_documented_about_a_robot_and_a_learner(here: Path, printed: Printed) -> None:
+    (here / "robot.toml").write_text('robot = "sim:reach"\n[limits.tcp_dx]\nvelocity = 0.1\n')
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as server:
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        (told,) = printed(f"doctor --robot robot.toml --learner {address}")
+    fields = documented("`doctor`") | documented("`doctor`", 1) | documented("`doctor`", 2)
+    assert differences(told, fields) == []
 
 
 def test_import_tells_what_is_documented(here: Path, printed: Printed) -> None:

@@ -14,8 +14,11 @@ from robot_rlpd.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from deploy.runtime.metadata import PolicyMetadata
     from deploy.runtime.onnx_policy import OnnxPolicy
+    from robot_rlpd.learner.checkpoint import Checkpoint
 
 Which = Literal["best", "latest"]
+INPUT_SAMPLES = 200
+"""Observations for the report input by input."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +31,8 @@ class ExportConfig:
     """Policy file to write."""
     which: Which = "best"
     """Checkpoint of a run directory: best (in evaluation; latest where there was none) or latest."""
+    stochastic: bool = False
+    """Write the exploring policy of training, with noise as an input, for actors that collect data."""
     force: bool = False
     """Replace an existing file."""
     json: bool = False
@@ -48,6 +53,10 @@ class VerifyConfig:
     """Stores out of which recorded observations are drawn; besides random ones."""
     robot: str = ""
     """Robot whose contract is checked; it is not moved: tcp://HOST:PORT, ipc://PATH, or a driver's NAME:ARGUMENT."""
+    episodes: int = 0
+    """Episodes that the file and the checkpoint drive the task's simulated robot, each, from the same starts."""
+    task: str = ""
+    """Task for these episodes; default that of the policy file."""
     samples: int = 1000
     """Number of random observations, and of recorded ones out of each store; at least 1."""
     seed: int = 0
@@ -56,13 +65,14 @@ class VerifyConfig:
     """Print one JSON object on standard output."""
 
     def __post_init__(self) -> None:
-        for name, least in (("samples", 1), ("seed", 0)):
+        for name, least in (("samples", 1), ("seed", 0), ("episodes", 0)):
             if getattr(self, name) < least:
                 raise ConfigError(field=name, found=getattr(self, name), allowed=f"at least {least}")
         if self.checkpoint is None and not self.robot:
             raise ConfigError("nothing to compare with", field="checkpoint", hint="give --checkpoint or --robot")
-        if self.data and self.checkpoint is None:
-            raise ConfigError("recorded observations need a checkpoint", field="data", hint="give --checkpoint")
+        for name, what in (("data", "recorded observations need"), ("episodes", "a comparison in the loop needs")):
+            if getattr(self, name) and self.checkpoint is None:
+                raise ConfigError(f"{what} a checkpoint", field=name, hint="give --checkpoint")
 
 
 def export(config: ExportConfig) -> int:
@@ -75,7 +85,7 @@ def export(config: ExportConfig) -> int:
     from robot_rlpd.learner.checkpoint import find_checkpoint, load_checkpoint
 
     source = find_checkpoint(config.run_dir, prefer=f"{config.which}.pt")
-    described = export_policy(load_checkpoint(source), config.out)
+    described = export_policy(load_checkpoint(source), config.out, stochastic=config.stochastic)
     report = {
         "policy": str(config.out),
         "checkpoint": str(source),
@@ -114,7 +124,13 @@ def verify(config: VerifyConfig) -> int:
 def _compare(config: VerifyConfig, path: Path, policy: OnnxPolicy) -> dict[str, Any]:
     import numpy as np
 
-    from deploy.verify import check_same_contract, compare, random_observations, recorded_observations
+    from deploy.verify import (
+        check_same_contract,
+        compare,
+        compare_inputs,
+        random_observations,
+        recorded_observations,
+    )
     from robot_rlpd.learner.checkpoint import find_checkpoint, load_checkpoint
 
     source = find_checkpoint(path, prefer=f"{config.which}.pt")
@@ -133,7 +149,27 @@ def _compare(config: VerifyConfig, path: Path, policy: OnnxPolicy) -> dict[str, 
     observations = random_observations(policy.contract, config.samples, rng)
     recorded = recorded_observations(config.data, policy.contract, config.samples, rng)
     compared = compare(policy, checkpoint, [*observations, *recorded]).to_json()
-    return {"checkpoint": str(source), "recorded_samples": len(recorded), **compared}
+    inputs = compare_inputs(policy, checkpoint, [*recorded, *observations][:INPUT_SAMPLES])
+    compared["ok"] &= all(part["ok"] for part in inputs.values())
+    report = {"checkpoint": str(source), "recorded_samples": len(recorded), **compared, "inputs": inputs}
+    if config.episodes:
+        report["closed_loop"] = _in_closed_loop(config, policy, checkpoint)
+        report["ok"] &= report["closed_loop"]["ok"]
+    return report
+
+
+def _in_closed_loop(config: VerifyConfig, policy: OnnxPolicy, checkpoint: Checkpoint) -> dict[str, Any]:
+    from deploy.closed_loop import compare_in_closed_loop
+    from robot_rlpd.specs import check_contract
+    from robot_rlpd.task import load_task
+
+    if policy.stochastic:
+        raise ConfigError(
+            "explores, so no two episodes are alike", field="episodes", hint="verify the deterministic file"
+        )
+    setup = load_task(config.task or policy.metadata.task, policy.metadata.task_options)
+    check_contract(policy.contract, setup.spec, who=f"task '{setup.task.name}'")
+    return compare_in_closed_loop(policy, checkpoint, setup, episodes=config.episodes, seed=config.seed)
 
 
 def _check_robot(name: str, policy: OnnxPolicy) -> str:
@@ -169,4 +205,17 @@ def _verified(report: dict[str, Any]) -> str:
             f"  {name}: {part['max_abs_difference']:.1e}, allowed {part['tolerance']:.1e}"
             for name, part in report["components"].items()
         ]
+        lines.append("input by input:")
+        lines += [
+            f"  {name}: {part['max_abs_difference']:.1e}{'' if part['ok'] else ' DIFFERS'}; moves the action by "
+            f"{part['moves_action']:.1e} half ranges"
+            for name, part in report["inputs"].items()
+        ]
+    if "closed_loop" in report:
+        loop = report["closed_loop"]
+        lines.append(
+            f"{loop['episodes']} episodes of {loop['task']}: largest difference {loop['max_abs_difference']:.1e}; "
+            f"solved {loop['successes']}, by the checkpoint {loop['successes_of_checkpoint']}, the same outcome in "
+            f"{loop['same_outcome']}; actions drifted apart by {loop['drift']:.1e} half ranges"
+        )
     return "\n".join([*lines, f"{report['policy']}: {'ok' if report['ok'] else 'DIFFERS'}"])

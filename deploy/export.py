@@ -10,9 +10,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from deploy.runtime.metadata import PolicyMetadata
+from deploy.runtime.metadata import NOISE, PolicyMetadata
 from robot_rlpd.config import replacing
 from robot_rlpd.errors import DataError, SpecError
+from robot_rlpd.learner.distributions import LOG_STD_MAX, LOG_STD_MIN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,6 +29,7 @@ OPSET, IR_VERSION = 17, 8
 OUTPUT = "action"
 PREFIX = "net:"
 """Of every name inside the graph, so that none is also the name of an observation field."""
+LOG_STD_BOUNDS = (("low", LOG_STD_MIN), ("high", LOG_STD_MAX))
 EVALUATION_FIELDS = ("successes", "episodes", "ci95")
 """What of the newest evaluation goes into the file."""
 
@@ -35,8 +37,13 @@ Normalizer = tuple["NDArray[np.float32]", "NDArray[np.float32]"]
 """Mean and scale of the flattened observation: the network sees (observation - mean) / scale."""
 
 
-def export_policy(checkpoint: Checkpoint, out: Path) -> PolicyMetadata:
-    """Write the deterministic policy of a checkpoint; an existing file is replaced in one go.
+def export_policy(checkpoint: Checkpoint, out: Path, *, stochastic: bool = False) -> PolicyMetadata:
+    """Write the policy of a checkpoint; an existing file is replaced in one go.
+
+    Args:
+        checkpoint: With the actor.
+        out: File to write.
+        stochastic: Explore as in training, with the noise as an input; otherwise act deterministically.
 
     Returns:
         What the file says about itself.
@@ -44,8 +51,28 @@ def export_policy(checkpoint: Checkpoint, out: Path) -> PolicyMetadata:
     Raises:
         DataError: The parameters do not fit the contract, or are not finite.
     """
+    with replacing(out) as file:
+        file.write(policy_bytes(checkpoint, stochastic=stochastic))
+    return describe(checkpoint)
+
+
+def policy_bytes(checkpoint: Checkpoint, *, stochastic: bool = False) -> bytes:
+    """The content of a policy file; takes a millisecond or so, quick enough to publish one after every episode.
+
+    Raises:
+        DataError: The parameters do not fit the contract, or are not finite.
+    """
+    model = build_policy_model(
+        actor_arrays(checkpoint), describe(checkpoint), normalizer=checkpoint.normalizer, stochastic=stochastic
+    )
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
+
+
+def describe(checkpoint: Checkpoint) -> PolicyMetadata:
+    """What a file made of this checkpoint says about itself."""
     evaluation = checkpoint.evaluation
-    described = PolicyMetadata(
+    return PolicyMetadata(
         contract=checkpoint.contract,
         task=checkpoint.task,
         task_options=checkpoint.task_options,
@@ -58,20 +85,28 @@ def export_policy(checkpoint: Checkpoint, out: Path) -> PolicyMetadata:
         code_version=packages.version("robot-rlpd"),
         opset=OPSET,
     )
-    actor = {name: parameter.detach().cpu().numpy() for name, parameter in checkpoint.actor.items()}
-    write_model(build_policy_model(actor, described, normalizer=checkpoint.normalizer), out)
-    return described
+
+
+def actor_arrays(checkpoint: Checkpoint) -> dict[str, NDArray[Any]]:
+    """The parameters of the actor."""
+    return {name: parameter.detach().cpu().numpy() for name, parameter in checkpoint.actor.items()}
 
 
 def build_policy_model(
-    actor_parameters: Mapping[str, NDArray[Any]], metadata: PolicyMetadata, *, normalizer: Normalizer | None
+    actor_parameters: Mapping[str, NDArray[Any]],
+    metadata: PolicyMetadata,
+    *,
+    normalizer: Normalizer | None,
+    stochastic: bool = False,
 ) -> onnx.ModelProto:
     """The graph: one input per observation field, unbatched in robot units, to the output `action` within its bounds.
 
     Args:
-        actor_parameters: `dense<i>/kernel` (in, out), `dense<i>/bias`, `mean/kernel`, `mean/bias`; others are left out.
+        actor_parameters: `dense<i>/kernel` (in, out), `dense<i>/bias`, `mean/kernel`, `mean/bias`, for the stochastic
+            policy likewise `log_std`; others are left out.
         metadata: Written into the file; its contract decides inputs and output.
         normalizer: Mean and scale of the flattened observation, or None.
+        stochastic: One more input, `NOISE`, standard normal: the action is tanh(mean + std * noise), scaled.
 
     Raises:
         DataError: A parameter is missing, has another shape or is not finite.
@@ -86,13 +121,15 @@ def build_policy_model(
         _check("normalizer", scale, (1, contract.observation_size))
         x = graph.add("Div", [graph.add("Sub", [x, graph.constant("mean", mean)]), graph.constant("scale", scale)])
     width = contract.observation_size
-    for layer in (*_hidden_layers(actor_parameters), "mean"):
-        kernel, bias = _layer(actor_parameters, layer, width, contract.action.size if layer == "mean" else None)
-        x = graph.add("Gemm", [x, graph.constant(f"{layer}/kernel", kernel), graph.constant(f"{layer}/bias", bias)])
-        x = graph.add("Tanh" if layer == "mean" else "Relu", [x])
-        width = kernel.shape[1]
-    graph.action(x, contract)
-    return graph.model(contract, replace(metadata, opset=OPSET))
+    for layer in _hidden_layers(actor_parameters):
+        x, width = graph.dense(x, layer, _layer(actor_parameters, layer, width))
+        x = graph.add("Relu", [x])
+    unsquashed, _ = graph.dense(x, "mean", _layer(actor_parameters, "mean", width, contract.action.size))
+    if stochastic:
+        log_std, _ = graph.dense(x, "log_std", _layer(actor_parameters, "log_std", width, contract.action.size))
+        unsquashed = graph.noisy(unsquashed, log_std)
+    graph.action(graph.add("Tanh", [unsquashed]), contract)
+    return graph.model(contract, replace(metadata, opset=OPSET), stochastic=stochastic)
 
 
 def write_model(model: onnx.ModelProto, out: Path) -> None:
@@ -116,6 +153,17 @@ class _Graph:
     def constant(self, name: str, value: NDArray[Any]) -> str:
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), PREFIX + name))
         return PREFIX + name
+
+    def dense(self, x: str, layer: str, parameters: tuple[NDArray[np.float32], NDArray[np.float32]]) -> tuple[str, int]:
+        """X @ kernel + bias, and its width."""
+        kernel, bias = (self.constant(f"{layer}/{n}", p) for n, p in zip(("kernel", "bias"), parameters, strict=True))
+        return self.add("Gemm", [x, kernel, bias]), parameters[1].size
+
+    def noisy(self, mean: str, log_std: str) -> str:
+        """Mean + exp(log_std) * noise, as `sample_squashed` does it."""
+        bounds = [self.constant(f"log_std/{side}", np.array(bound, np.float32)) for side, bound in LOG_STD_BOUNDS]
+        std = self.add("Exp", [self.add("Clip", [log_std, *bounds])])
+        return self.add("Add", [mean, self.add("Mul", [std, NOISE])])
 
     def observation(self, contract: PolicyContract) -> str:
         """The fields as one float32 row (1, O), in contract order."""
@@ -147,12 +195,14 @@ class _Graph:
         x = self.add("Min", [x, self.constant("high", high)])
         self.add("Reshape", [x, self.constant("size", np.array([contract.action.size], np.int64))], OUTPUT)
 
-    def model(self, contract: PolicyContract, metadata: PolicyMetadata) -> onnx.ModelProto:
+    def model(self, contract: PolicyContract, metadata: PolicyMetadata, *, stochastic: bool) -> onnx.ModelProto:
         """The checked model."""
         inputs = [
             helper.make_tensor_value_info(s.name, helper.np_dtype_to_tensor_dtype(np.dtype(s.dtype)), s.shape)
             for s in contract.observation
         ]
+        if stochastic:
+            inputs.append(helper.make_tensor_value_info(NOISE, TensorProto.FLOAT, [contract.action.size]))
         output = helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [contract.action.size])
         graph = helper.make_graph(self.nodes, "policy", inputs, [output], self.constants)
         model = helper.make_model(
@@ -173,7 +223,7 @@ def _hidden_layers(parameters: Mapping[str, Any]) -> list[str]:
 
 
 def _layer(
-    parameters: Mapping[str, NDArray[Any]], layer: str, rows: int, columns: int | None
+    parameters: Mapping[str, NDArray[Any]], layer: str, rows: int, columns: int | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     for name in (f"{layer}/kernel", f"{layer}/bias"):
         if name not in parameters:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from robot_rlpd.errors import DataError, MismatchError
+from robot_rlpd.learner.distributions import LOG_STD_MAX, LOG_STD_MIN, sample_squashed
 from robot_rlpd.learner.networks import actor_forward
 from robot_rlpd.learner.policy import normalized
 from robot_rlpd.specs import PolicyContract, RobotSpec, check_contract
@@ -103,13 +104,19 @@ def check_same_contract(policy: OnnxPolicy, checkpoint: Checkpoint, *, where: st
 
 
 def compare(policy: OnnxPolicy, checkpoint: Checkpoint, observations: Sequence[Observation]) -> Parity:
-    """Ask both for every observation."""
+    """Ask both for every observation, a stochastic policy with the same noise."""
     contract = checkpoint.contract
     columns = {s.name: np.stack([o[s.name] for o in observations]) for s in contract.observation}
-    expected = torch_actions(checkpoint, columns)
-    found = np.stack([policy({name: column[i] for name, column in columns.items()}) for i in range(len(expected))])
+    noise = None
+    if policy.stochastic:
+        shape = len(observations), contract.action.size
+        noise = np.random.default_rng(len(observations)).standard_normal(shape, np.float32)
+    expected = torch_actions(checkpoint, columns, noise)
+    found = np.stack(
+        [_ask(policy, {name: column[i] for name, column in columns.items()}, noise, i) for i in range(len(expected))]
+    )
     largest = np.maximum(np.abs(contract.action.low), np.abs(contract.action.high))
-    unit_tolerance = np.maximum(TOLERANCE, rounding_bound(checkpoint, columns))
+    unit_tolerance = np.maximum(TOLERANCE, rounding_bound(checkpoint, columns, noise))
     return Parity(
         difference=np.abs(found.astype(np.float64) - expected),
         tolerance=unit_tolerance * _half_range(contract) + np.spacing(largest).astype(np.float64),
@@ -118,33 +125,86 @@ def compare(policy: OnnxPolicy, checkpoint: Checkpoint, observations: Sequence[O
     )
 
 
+def compare_inputs(
+    policy: OnnxPolicy, checkpoint: Checkpoint, observations: Sequence[Observation]
+) -> dict[str, dict[str, Any]]:
+    """Input by input: only one field changes, between the observations; all others stay those of the first.
+
+    Returns:
+        By field: the differences in robot units, whether they are allowed, and how much the field moves the action.
+    """
+    report: dict[str, dict[str, Any]] = {}
+    for spec in checkpoint.contract.observation:
+        varied = [{**observations[0], spec.name: o[spec.name]} for o in observations]
+        parity = compare(policy, checkpoint, varied)
+        columns = {name: np.stack([o[name] for o in varied]) for name in varied[0]}
+        moved = np.ptp(torch_actions(checkpoint, columns) / _half_range(checkpoint.contract), axis=0)
+        report[spec.name] = {
+            "ok": parity.ok,
+            "max_abs_difference": float(parity.difference.max()),
+            "p99": float(np.percentile(parity.difference, 99)),
+            "moves_action": float(moved.max() / 2.0),
+        }
+    return report
+
+
+def _ask(
+    policy: OnnxPolicy, observation: Observation, noise: NDArray[np.float32] | None, index: int
+) -> NDArray[np.float32]:
+    return policy(observation) if noise is None else policy.act_with(observation, noise[index])
+
+
 @torch.inference_mode()
-def torch_actions(checkpoint: Checkpoint, columns: Observation) -> NDArray[np.float32]:
-    """Deterministic actions of a checkpoint `(N, A)` in robot units, from observations `(N, *shape)`."""
+def torch_actions(
+    checkpoint: Checkpoint, columns: Observation, noise: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    """Actions of a checkpoint `(N, A)` in robot units, from observations `(N, *shape)`.
+
+    Args:
+        checkpoint: With the actor.
+        columns: Observations by field.
+        noise: Standard normal `(N, A)` for the exploring policy; None for the deterministic one.
+    """
     flat = normalized(checkpoint.contract.flatten(columns), checkpoint.normalizer)
-    mean, _ = actor_forward(checkpoint.actor, torch.from_numpy(flat))
-    return checkpoint.contract.action.from_unit(mean.tanh().numpy())
+    mean, log_std = actor_forward(checkpoint.actor, torch.from_numpy(flat))
+    unit = mean.tanh() if noise is None else sample_squashed(mean, log_std, torch.from_numpy(noise))[0]
+    return checkpoint.contract.action.from_unit(unit.numpy())
 
 
-def rounding_bound(checkpoint: Checkpoint, columns: Observation) -> NDArray[np.float64]:
+def rounding_bound(
+    checkpoint: Checkpoint, columns: Observation, noise: NDArray[np.float32] | None = None
+) -> NDArray[np.float64]:
     """How far two evaluations of the actor in float32 may be apart, `(N, A)` in units of the squashed action.
 
     The running error analysis of a product sum (Higham, Accuracy and Stability of Numerical Algorithms, 2002, section
     3.3) through all layers, then what the squashing leaves of it.
     """
-    roundoff = ROUNDING_STEPS * np.finfo(np.float32).eps / 2.0
+    roundoff = ROUNDING_STEPS * float(np.finfo(np.float32).eps) / 2.0
     actor = {name: parameter.double().numpy() for name, parameter in checkpoint.actor.items()}
     x = normalized(checkpoint.contract.flatten(columns), checkpoint.normalizer).astype(np.float64)
     error = roundoff * np.abs(x)
-    layers = [f"dense{i}" for i in range(sum(name.startswith("dense") for name in actor) // 2)]
-    for layer in (*layers, "mean"):
-        kernel, bias = actor[f"{layer}/kernel"], actor[f"{layer}/bias"]
-        error = error @ np.abs(kernel) + roundoff * (np.abs(x) @ np.abs(kernel) + np.abs(bias))
-        x = x @ kernel + bias
-        if layer != "mean":
-            x = np.maximum(x, 0.0)
+    for i in range(sum(name.startswith("dense") for name in actor) // 2):
+        x, error = _layer_bound(actor, f"dense{i}", x, error)
+        x = np.maximum(x, 0.0)
+    hidden, hidden_error = x, error
+    x, error = _layer_bound(actor, "mean", hidden, hidden_error)
+    if noise is not None:
+        raw, raw_error = _layer_bound(actor, "log_std", hidden, hidden_error)
+        spread = np.exp(np.clip(raw, LOG_STD_MIN, LOG_STD_MAX)) * np.abs(noise)
+        error = error + spread * np.expm1(raw_error) + roundoff * (np.abs(x) + 2.0 * spread)
+        x = x + np.copysign(spread, noise)
     bound: NDArray[np.float64] = np.maximum(np.tanh(x + error) - np.tanh(x), np.tanh(x) - np.tanh(x - error))
     return bound
+
+
+def _layer_bound(
+    actor: dict[str, NDArray[np.float64]], layer: str, x: NDArray[np.float64], error: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """X @ kernel + bias, and the bound of its rounding."""
+    roundoff = ROUNDING_STEPS * float(np.finfo(np.float32).eps) / 2.0
+    kernel, bias = actor[f"{layer}/kernel"], actor[f"{layer}/bias"]
+    bound = error @ np.abs(kernel) + roundoff * (np.abs(x) @ np.abs(kernel) + np.abs(bias))
+    return x @ kernel + bias, bound
 
 
 def random_observations(contract: PolicyContract, count: int, rng: np.random.Generator) -> list[Observation]:

@@ -1,50 +1,124 @@
-"""Limits around every robot, on the robot's side, whoever commands it."""
+"""Limits and watchdogs around every robot, on the robot's side, whoever commands it.
+
+What is stored as the executed action: the commanded one, brought into the bounds of the spec. A limit that depends on
+where the robot is or how fast it moves belongs to the dynamics, as a table does: an action that such a limit held back
+still counts as executed. Were it recorded as what was left of it, no data would ever say what comes of commanding it,
+and a critic could believe in it forever. What the robot was really given is recorded beside it, as the signals
+`applied_action` and `limited_by`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import contextlib
+import logging
+import math
+import threading
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from robot_rlpd.ages import Ages
+from robot_rlpd.clock import Clock, MonotonicClock
 from robot_rlpd.errors import RobotError
+from robot_rlpd.limits import SafetyLimits
+from robot_rlpd.motion_filter import REASONS, MotionFilter, outside
 from robot_rlpd.robot import ClosingRobot
+from robot_rlpd.specs import ArraySpec
 
 if TYPE_CHECKING:
-    from robot_rlpd.robot import Action, Robot, StepResult
+    from robot_rlpd.robot import Action, Observation, Robot, StepResult
+    from robot_rlpd.specs import RobotSpec
+
+logger = logging.getLogger(__name__)
+
+APPLIED, LIMITED_BY = "applied_action", "limited_by"
+LONGEST_BRAKING_S = 2.0
+"""A stop that takes more periods than this holds becomes the driver's own stop."""
 
 
 @dataclass
 class SafetyCounts:
-    """What the filter changed so far."""
+    """What the filter changed so far.
+
+    Attributes:
+        steps: Steps applied.
+        clipped_steps: Steps whose action was brought into the bounds of the spec.
+        refused_actions: Commands of a wrong shape, NaN or infinite.
+        limited_steps: Steps that a limit beyond the bounds of the spec held back.
+        by_reason: Steps that each limit changed.
+        stops: Stops that the filter decided on itself, by what it saw.
+    """
 
     steps: int = 0
     clipped_steps: int = 0
     refused_actions: int = 0
+    limited_steps: int = 0
+    by_reason: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REASONS, 0))
+    stops: list[str] = field(default_factory=list)
 
 
 class SafeRobot(ClosingRobot):
-    """Checks every action before the robot sees it.
+    """Checks every action before the robot sees it, and every observation before anybody else does.
 
-    A wrong shape, NaN or infinity stops the robot and is refused with `SpecError`; finite actions are clipped to the
-    bounds of the spec, binary components snapped to the nearer bound. What was executed is what is reported.
+    A wrong shape, NaN or infinity stops the robot and is refused with `SpecError`. Finite actions are brought into the
+    bounds of the spec, binary components snapped to the nearer bound, then into `limits`. A robot that was stopped
+    takes no step until it is reset. The thread that reset it commands it; others may only stop it.
+
+    A stop of a moving robot brakes within its acceleration limits before it asks the driver to stop; a stop from beside
+    the loop, while a step is running, goes to the driver at once.
+
+    Args:
+        robot: Opened; closed with this one.
+        limits: Beyond the bounds of the spec; None for none.
+        clock: Measures the age of commands and observations.
+
+    Attributes:
+        counts: What was changed so far.
+        closed: Set by `close`.
+
+    Raises:
+        ConfigError: Limits that this robot cannot be held to.
     """
 
-    def __init__(self, robot: Robot) -> None:
+    def __init__(self, robot: Robot, limits: SafetyLimits | None = None, clock: Clock | None = None) -> None:
+        limits = limits or SafetyLimits()
+        limits.check(robot.spec)
         self._robot = robot
-        self.spec = robot.spec
+        self._limits = limits
+        self._motion = MotionFilter(limits, robot.spec) if limits.changes_actions else None
+        self.spec = _with_signals(robot.spec) if self._motion else robot.spec
         self.counts = SafetyCounts()
         self._binary = np.array([c.kind == "binary" for c in robot.spec.action.components])
-        self._stopped: str | None = None
+        self._lock = threading.RLock()
+        self._stopped: str | None = "not reset yet"
+        self._commander = 0
+        self._observation: Observation = {}
+        self._ages = Ages(limits.watch, robot.spec.control_period_s, clock or MonotonicClock())
+        self.closed = threading.Event()
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> StepResult:
-        """Reset the robot; lifts an earlier stop."""
-        result = self._robot.reset(seed=seed, options=options)
-        self._stopped = None
-        return self._checked(result)
+        """Reset the robot; lifts an earlier stop.
+
+        Raises:
+            RobotError: The robot rests outside its workspace.
+        """
+        with self._lock:
+            self._commander = threading.get_ident()
+            self._ages.pause()
+            result = self._checked(self._robot.reset(seed=seed, options=options))
+            reason = self._outside(result.observation)
+            if reason:
+                self._stop_itself(reason)
+                raise RobotError(reason, field=f"robot '{self.spec.name}'", hint="bring it back by hand")
+            self._stopped, self._observation = None, result.observation
+            if self._motion is not None:
+                self._motion.begin(result.observation)
+            self._ages.begin(result.robot_time_s)
+            return result
 
     def limit(self, action: Action) -> Action:
-        """The action within all limits.
+        """The action within the bounds of the spec.
 
         Raises:
             SpecError: Wrong shape, NaN or infinity.
@@ -59,29 +133,123 @@ class SafeRobot(ClosingRobot):
         return limited.astype(np.float32)
 
     def step(self, action: Action) -> StepResult:
-        """Limit the action, apply it, check what comes back."""
-        if self._stopped is not None:
-            raise RobotError(f"stopped: {self._stopped}", field=f"robot '{self.spec.name}'", hint="reset it first")
+        """Limit the action, apply it, check what comes back.
+
+        Raises:
+            RobotError: Stopped, or commanded by another thread.
+            SpecError: The action has another shape or is not finite.
+        """
+        if self._stopped is None and threading.get_ident() != self._commander:
+            raise RobotError(
+                "commanded by another thread",
+                field=f"robot '{self.spec.name}'",
+                allowed="one commander at a time",
+                hint="a reset takes over",
+            )
+        with self._lock:
+            if self._stopped is None and (reason := self._ages.before_step()):
+                self._stop_itself(reason)
+            if self._stopped is not None:
+                raise RobotError(f"stopped: {self._stopped}", field=f"robot '{self.spec.name}'", hint="reset it first")
+            return self._step(action)
+
+    def _step(self, action: Action) -> StepResult:
         try:
-            limited = self.limit(action)
+            bounded = self.limit(action)
         except Exception as error:
             self.counts.refused_actions += 1
             self.stop(str(error))
             raise
-        self.counts.steps += 1
-        self.counts.clipped_steps += int(not np.array_equal(limited, action))
-        result = self._checked(self._robot.step(limited))
-        return result if result.executed_action is not None else replace(result, executed_action=limited)
+        reasons = set() if np.array_equal(bounded, action) else {"bounds"}
+        applied = bounded
+        if self._motion is not None:
+            if self._ages.was_held:
+                self._motion.rest()
+            applied, more = self._motion.limit(bounded, self._observation)
+            reasons |= more
+        result = self._checked(self._robot.step(applied))
+        self._observation = result.observation
+        result = self._labelled(result, bounded, applied, reasons)
+        self._count(result, reasons)
+        reason = self._ages.after_step(result.robot_time_s) or self._outside(result.observation)
+        if reason:
+            self._stop_itself(reason)
+        if self._stopped is not None and not result.fault:  # perhaps from beside the loop, while the step was running
+            result = replace(result, fault=f"stopped: {self._stopped}")
+        return result
+
+    def watch(self) -> str:
+        """Stop the robot if its commander or its driver is silent for too long; may be called from any thread.
+
+        Returns:
+            Why it was stopped, or empty.
+        """
+        reason = self._ages.overdue() if self._stopped is None else ""
+        if reason:
+            self._stop_itself(reason)
+        return reason
 
     def stop(self, reason: str) -> None:
-        """Stop the robot; steps are refused until the next reset."""
-        self._stopped = reason
+        """Brake, then stop the robot; steps are refused until the next reset. May be called from any thread."""
+        was_moving, self._stopped = self._stopped is None, reason
+        self._ages.pause()
+        if self._lock.acquire(blocking=False):
+            try:
+                if was_moving:
+                    self._brake()
+            finally:
+                self._lock.release()
         self._robot.stop(reason)
 
     def close(self) -> None:
         """Stop and close the robot."""
-        self._robot.stop("closed")
+        self.closed.set()
+        self.stop("closed")
         self._robot.close()
+
+    def _brake(self) -> None:
+        motion = self._motion
+        if motion is None:
+            return
+        left = math.ceil(LONGEST_BRAKING_S / self.spec.control_period_s)
+        with contextlib.suppress(Exception):  # the driver's own stop follows in any case
+            while motion.is_moving and left > 0:
+                left -= 1
+                if self._robot.step(motion.braking()).fault:
+                    return
+
+    def _stop_itself(self, reason: str) -> None:
+        logger.warning("robot '%s': %s, stopping", self.spec.name, reason)
+        self.counts.stops.append(reason)
+        self.stop(reason)
+
+    def _labelled(self, result: StepResult, bounded: Action, applied: Action, reasons: set[str]) -> StepResult:
+        executed = bounded if result.executed_action is None else result.executed_action
+        if self._motion is None:
+            return replace(result, executed_action=executed)
+        signals = {
+            **result.signals,
+            APPLIED: np.asarray(executed if result.executed_action is not None else applied, np.float32),
+            LIMITED_BY: np.array(sum(1 << REASONS.index(reason) for reason in reasons), np.int32),
+        }
+        unchanged = np.array_equal(bounded, applied)
+        return replace(result, executed_action=executed if unchanged else bounded, signals=signals)
+
+    def _count(self, result: StepResult, reasons: set[str]) -> None:
+        """What this filter changed, and what one further inside did."""
+        inside = 0 if self._motion is not None else int(result.signals.get(LIMITED_BY, 0))
+        reasons = reasons | {reason for i, reason in enumerate(REASONS) if inside >> i & 1}
+        self.counts.steps += 1
+        self.counts.clipped_steps += "bounds" in reasons
+        self.counts.limited_steps += bool(reasons - {"bounds"})
+        for reason in reasons:
+            self.counts.by_reason[reason] += 1
+
+    def _outside(self, observation: Observation) -> str:
+        for name, box in self._limits.workspace.items():
+            if reason := outside(name, box, observation):
+                return reason
+        return ""
 
     def _checked(self, result: StepResult) -> StepResult:
         try:
@@ -93,3 +261,13 @@ class SafeRobot(ClosingRobot):
             self.stop(str(error))
             raise
         return replace(result, observation=observation)
+
+
+def _with_signals(spec: RobotSpec) -> RobotSpec:
+    size = spec.action.size
+    names = tuple(c.name for c in spec.action.components)
+    own = (
+        ArraySpec(name=APPLIED, shape=(size,), components=names),
+        ArraySpec(name=LIMITED_BY, shape=(), dtype="int32"),
+    )
+    return replace(spec, signals=(*spec.signals, *own))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import socket
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -160,6 +161,13 @@ def test_damage_and_a_video_are_told_as_documented(here: Path, capfd: pytest.Cap
     assert len(validated["damaged"]) == len(repaired["problems"]) == 1
     assert differences(validated, documented("`demos validate`")) == []
     assert differences(repaired, documented("`demos repair`")) == []
+def test_doctor_tells_what_is_documented_about_a_robot_and_a_learner(here: Path, printed: Printed) -> None:
+    (here / "robot.toml").write_text('robot = "sim:reach"\n[limits.tcp_dx]\nvelocity = 0.1\n')
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as server:
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        (told,) = printed(f"doctor --robot robot.toml --learner {address}")
+    fields = documented("`doctor`") | documented("`doctor`", 1) | documented("`doctor`", 2)
+    assert differences(told, fields) == []
 
 
 def test_import_tells_what_is_documented(here: Path, printed: Printed) -> None:
@@ -177,6 +185,9 @@ def test_verify_tells_what_is_documented(printed: Printed) -> None:
     assert differences(told, fields) == []
     (told,) = printed("verify policy.onnx --robot sim:reach --checkpoint run --samples 5")
     assert differences(told, fields | documented("`verify`", 1)) == []
+    (told,) = printed("verify policy.onnx --checkpoint run --samples 5 --episodes 1")
+    told["robot"] = "not asked for"
+    assert differences(told, fields | documented("`verify`", 1) | documented("`verify`", 2)) == []
 
 
 def test_run_tells_what_is_documented(printed: Printed) -> None:

@@ -3,35 +3,43 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import json as json_format
+import math
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
+from deploy.runtime.control import RunControl
+from deploy.runtime.drive import Driven, Start, drive
+from deploy.runtime.keys import HELP, keys_control
 from deploy.runtime.onnx_policy import OnnxPolicy, read_policy
-from deploy.runtime.timing import LoopTimes, TimedPolicy
+from deploy.runtime.real_time import SpinningClock
+from deploy.runtime.timing import EDGES_US
+from robot_rlpd.clock import MonotonicClock
 from robot_rlpd.config import parse_json_object
 from robot_rlpd.episode import Episode
 from robot_rlpd.errors import ConfigError
-from robot_rlpd.evaluation import EVALUATION_SEED_OFFSET, Evaluation, evaluate
+from robot_rlpd.evaluation import EVALUATION_SEED_OFFSET, Evaluation
 from robot_rlpd.interrupt import stop_on_signals
+from robot_rlpd.limits import SafetyLimits, Watch
 from robot_rlpd.pacing import PacedRobot
 from robot_rlpd.progress import ProgressLine
 from robot_rlpd.safety import SafeRobot
 from robot_rlpd.specs import check_contract
 from robot_rlpd.task import SignalTask, Task, TaskOptions, TaskSetup, load_task
+from robot_rlpd.watchdog import watch_beside
 
 if TYPE_CHECKING:
     from robot_rlpd.robot import Robot
     from robot_rlpd.rollout import Listener
 
 INTERRUPTED = 130
+START_S = 0.5
+HIGHEST_PRIORITY = 99
 SEEDS_APART = 10_000
 """Reset seeds between two values of `--seed`, as for `eval`."""
 
@@ -54,6 +62,19 @@ class RunConfig:
     """Store to which every episode is added; made if it does not exist. Default: nothing is recorded."""
     pace: Literal["real", "fast"] = "real"
     """real: a step takes its control period; fast: a simulator in this process steps as fast as it can."""
+    hold_s: float | None = None
+    """Seconds for which the robot is held at the start of an episode; default 0.5 for a robot that runs in real time in
+    this process, else 0."""
+    ramp_s: float | None = None
+    """Seconds over which the policy's actions then grow to their full size; default as for --hold-s."""
+    command_timeout_s: float = 2.0
+    """Seconds that the policy may take over one action before the robot is stopped; 0 waits for ever. Real pace in this
+    process only: a served robot's side has its own watchdog."""
+    max_missed_ticks: int = 10
+    """Actions in a row that may come more than a period late before the robot is stopped; 0 for any number.
+    Likewise."""
+    real_time_priority: int | None = None
+    """Run the loop under SCHED_FIFO with this priority, 1 to 99, waiting to the microsecond; needs permission."""
     max_episode_steps: int | None = None
     """Time limit of an episode in control steps, at least 1; default: that of the policy file."""
     env_kwargs: str = ""
@@ -62,22 +83,24 @@ class RunConfig:
     """Print one JSON object on standard output when done."""
 
     def __post_init__(self) -> None:
-        for name, least in (("episodes", 1), ("seed", 0), ("max_episode_steps", 1)):
+        least = {"episodes": 1, "seed": 0, "max_episode_steps": 1, "hold_s": 0, "ramp_s": 0}
+        for name, lowest in (least | {"command_timeout_s": 0, "max_missed_ticks": 0, "real_time_priority": 1}).items():
             value = getattr(self, name)
-            if value is not None and value < least:
-                raise ConfigError(field=name, found=value, allowed=f"at least {least}")
+            if value is not None and not (lowest <= value < math.inf):
+                raise ConfigError(field=name, found=value, allowed=f"at least {lowest}")
+        if self.real_time_priority is not None and self.real_time_priority > HIGHEST_PRIORITY:
+            raise ConfigError(field="real_time_priority", found=self.real_time_priority, allowed="1 to 99")
 
 
 def run(config: RunConfig) -> int:
     """Run an ONNX policy on a robot at its rate.
 
-    The first Ctrl-C (or SIGTERM) stops the robot after the step that is running and reports what was done; the second
-    interrupts at once.
+    Check, warm up, hold, ramp in, run. In a terminal, p or space pauses and resumes, q stops. The first Ctrl-C (or
+    SIGTERM) stops the robot after the step that is running and reports what was done; the second interrupts at once.
     """
     started_s = time.perf_counter()
     policy = read_policy(config.policy)
     setup, task, options = _task(config, policy)
-    timed = TimedPolicy(policy)
     progress = ProgressLine(config.episodes)
     done = Evaluation(task.name)
 
@@ -87,7 +110,7 @@ def run(config: RunConfig) -> int:
         progress.update(evaluation.episodes, f"{episode.info.ended}, {len(episode)} steps; {_solved(evaluation)}")
 
     with contextlib.ExitStack() as stack:
-        should_stop = stack.enter_context(stop_on_signals())
+        control = RunControl(stack.enter_context(stop_on_signals()))
         robot = stack.enter_context(_open(config, policy, options))
         policy.check_robot(robot.spec)
         if setup is not None:
@@ -95,47 +118,83 @@ def run(config: RunConfig) -> int:
         judged = bool(config.task) or "success" in {s.name for s in robot.spec.signals}
         if not judged:
             sys.stderr.write("the robot does not signal success: name a task with --task to have it judged\n")
-        times = LoopTimes(robot.spec.control_rate_hz)
-        listeners: list[Listener] = [times]
-        if config.record is not None:
-            listeners.append(_recorder(config.record, robot, policy, stack))
-        stack.enter_context(_loaded_objects_frozen())
+        listeners = [] if config.record is None else [_recorder(config.record, robot, policy, stack)]
+        if stack.enter_context(keys_control(control)):
+            sys.stderr.write(f"{HELP}\n")
         try:
-            evaluate(
+            driven = drive(
                 robot,
-                timed,
+                policy,
                 task,
                 episodes=config.episodes,
                 first_seed=EVALUATION_SEED_OFFSET + SEEDS_APART * config.seed,
+                start=_start(config),
+                control=control,
                 listeners=listeners,
                 on_episode=show,
-                should_stop=should_stop,
             )
         except BaseException:
             progress.close()
             sys.stderr.write(f"cut off after {done.episodes} whole episodes: {_solved(done)}\n")
             raise
         progress.close()
-        stopped = should_stop() and done.episodes < config.episodes
-    first_s = timed.first_action_at_s
     report = {
         **_judged(done.to_json(), judged=judged),
         "policy": str(config.policy),
         "fingerprint": policy.contract.fingerprint,
         "digest": policy.digest,
         "robot": config.robot,
+        **_timed(driven, robot, started_s),
+        **_filtered(robot),
+        "record": None if config.record is None else str(config.record),
+        "torch_imported": "torch" in sys.modules,
+        "stopped": driven.stopped,
+    }
+    print(json_format.dumps(report) if config.json else _told(report, done))
+    return INTERRUPTED if driven.stopped else 0
+
+
+def _start(config: RunConfig) -> Start:
+    default_s = START_S if _owns_the_pace(config) else 0.0
+    return Start(
+        hold_s=default_s if config.hold_s is None else config.hold_s,
+        ramp_s=default_s if config.ramp_s is None else config.ramp_s,
+        real_time_priority=config.real_time_priority,
+    )
+
+
+def _owns_the_pace(config: RunConfig) -> bool:
+    """Whether the robot runs in real time in this process."""
+    return config.pace == "real" and not _is_served(config)
+
+
+def _is_served(config: RunConfig) -> bool:
+    from robot_rlpd.bridge.robots import REMOTE
+
+    return config.robot.startswith(REMOTE)
+
+
+def _timed(driven: Driven, robot: Robot, started_s: float) -> dict[str, Any]:
+    policy, times, first_s = driven.policy, driven.times, driven.policy.first_action_at_s
+    return {
         "rate_hz": times.rate_hz,
         "wanted_rate_hz": robot.spec.control_rate_hz,
         "late_ticks": times.late_ticks,
-        "latency_us": timed.latency_us(),
+        "latency_us": policy.latency_us(),
+        "lateness_us": times.lateness_us(),
+        "histogram": {"edges_us": list(EDGES_US), "latency": policy.histogram(), "lateness": times.histogram()},
         "first_action_s": None if first_s is None else round(first_s - started_s, 4),
-        "clipped_actions": robot.counts.clipped_steps if isinstance(robot, SafeRobot) else None,
-        "record": None if config.record is None else str(config.record),
-        "torch_imported": "torch" in sys.modules,
-        "stopped": stopped,
     }
-    print(json_format.dumps(report) if config.json else _told(report, done))
-    return INTERRUPTED if stopped else 0
+
+
+def _filtered(robot: Robot) -> dict[str, Any]:
+    """What the safety filter changed; null where it works on a served robot's side."""
+    counts = robot.counts if isinstance(robot, SafeRobot) else None
+    return {
+        "clipped_actions": counts and counts.clipped_steps,
+        "limited_actions": counts and counts.limited_steps,
+        "limited_by": counts and counts.by_reason,
+    }
 
 
 def _task(config: RunConfig, policy: OnnxPolicy) -> tuple[TaskSetup | None, Task, TaskOptions]:
@@ -152,12 +211,18 @@ def _task(config: RunConfig, policy: OnnxPolicy) -> tuple[TaskSetup | None, Task
 
 
 def _open(config: RunConfig, policy: OnnxPolicy, options: TaskOptions) -> Robot:
-    from robot_rlpd.bridge.robots import REMOTE, open_robot
+    from robot_rlpd.bridge.robots import open_robot
 
     robot = open_robot(config.robot, options=options, contract=policy.contract)
-    if config.robot.startswith(REMOTE):
+    if _is_served(config):
         return robot  # limits and pace are on its own side
-    return SafeRobot(PacedRobot(robot) if config.pace == "real" else robot)
+    if config.pace == "fast":
+        return SafeRobot(robot)
+    watch = Watch(command_timeout_s=config.command_timeout_s or None, max_missed_ticks=config.max_missed_ticks or None)
+    clock = MonotonicClock() if config.real_time_priority is None else SpinningClock()
+    safe = SafeRobot(PacedRobot(robot, clock), SafetyLimits(watch=watch))
+    watch_beside(safe, watch)
+    return safe
 
 
 def _recorder(path: Path, robot: Robot, policy: OnnxPolicy, stack: contextlib.ExitStack) -> Listener:
@@ -169,17 +234,6 @@ def _recorder(path: Path, robot: Robot, policy: OnnxPolicy, stack: contextlib.Ex
 
     store = stack.enter_context(EpisodeStore.create(path, robot.spec, exist_ok=True))
     return StoreListener(store, label=with_policy)
-
-
-@contextlib.contextmanager
-def _loaded_objects_frozen() -> Iterator[None]:
-    """The garbage collector does not look again at what is loaded by now, which can take longer than a period."""
-    gc.collect()
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 def _judged(result: dict[str, Any], *, judged: bool) -> dict[str, Any]:
@@ -199,6 +253,9 @@ def _told(report: dict[str, Any], done: Evaluation) -> str:
             f"{report['rate_hz']:.1f} Hz of {report['wanted_rate_hz']:g} Hz, {report['late_ticks']} of "
             f"{report['steps']} steps late; inference {latency['p50']:.0f} us, 99 % within {latency['p99']:.0f} us"
         )
+    if report["limited_actions"]:
+        held = ", ".join(f"{name} {count}" for name, count in report["limited_by"].items() if count)
+        lines.append(f"held back by limits: {report['limited_actions']} of {report['steps']} steps ({held})")
     if report["record"] is not None:
         lines.append(f"recorded in {report['record']}")
     return "\n".join(lines)

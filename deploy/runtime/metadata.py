@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 FORMAT = "robot-rlpd-policy"
 VERSION = 1
+NOISE = "net:noise"
+"""Input of a stochastic policy file: standard normal, one number per action component. No observation field has such a
+name."""
 
 
 @dataclass(frozen=True, kw_only=True)

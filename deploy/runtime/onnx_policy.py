@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnxruntime
 
-from deploy.runtime.metadata import decode_metadata
+from deploy.runtime.metadata import NOISE, decode_metadata
 from robot_rlpd.errors import DataError, SpecError
 from robot_rlpd.robot import Source
 from robot_rlpd.specs import check_contract
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from robot_rlpd.robot import Action, Observation
     from robot_rlpd.specs import PolicyContract, RobotSpec
@@ -27,16 +29,18 @@ TYPES = {"bool": "bool", "uint8": "uint8", "int32": "int32", "int64": "int64", "
 
 
 class OnnxPolicy:
-    """Runs a policy file on one thread; holds no state between steps.
+    """Runs a policy file on one thread; holds no state between steps but the generator of a stochastic one's noise.
 
     Args:
         content: The bytes of the file.
         where: Name of the file for messages.
+        rng: Draws the noise of a stochastic policy; default one that differs from run to run.
 
     Attributes:
         metadata: What the file says about itself.
         contract: What it reads and commands.
         digest: SHA-256 (hex) of the file.
+        stochastic: Whether it explores, with noise as an input.
 
     Raises:
         DataError: Not a policy file, or a damaged one.
@@ -44,7 +48,7 @@ class OnnxPolicy:
 
     source = Source.POLICY
 
-    def __init__(self, content: bytes, *, where: str = "policy file") -> None:
+    def __init__(self, content: bytes, *, where: str = "policy file", rng: np.random.Generator | None = None) -> None:
         session = _open_session(content, where)
         self.metadata = decode_metadata(session.get_modelmeta().custom_metadata_map, where=where)
         self.contract = self.metadata.contract
@@ -52,11 +56,16 @@ class OnnxPolicy:
         _check_graph(session, self.contract, where)
         # onnxruntime reads and writes the memory of these arrays; nothing is allocated while the robot moves.
         self._inputs = [(spec, np.zeros(spec.shape, spec.dtype)) for spec in self.contract.observation]
+        self.stochastic = any(i.name == NOISE for i in session.get_inputs())
+        self._rng = rng or np.random.default_rng()
+        self._noise = np.zeros(self.contract.action.size, np.float32)
         self._output = np.zeros(self.contract.action.size, np.float32)
         self._session = session
         self._binding = session.io_binding()
         for spec, buffer in self._inputs:
             self._binding.bind_ortvalue_input(spec.name, onnxruntime.OrtValue.ortvalue_from_numpy(buffer))
+        if self.stochastic:
+            self._binding.bind_ortvalue_input(NOISE, onnxruntime.OrtValue.ortvalue_from_numpy(self._noise))
         self._binding.bind_ortvalue_output(OUTPUT, onnxruntime.OrtValue.ortvalue_from_numpy(self._output))
         self._session.run_with_iobinding(self._binding)  # so that the first control step is as quick as the others
 
@@ -77,6 +86,16 @@ class OnnxPolicy:
         Raises:
             SpecError: A field is missing, has another shape, or is not finite.
         """
+        if self.stochastic:
+            self._rng.standard_normal(dtype=np.float32, out=self._noise)
+        return self._act(observation)
+
+    def act_with(self, observation: Observation, noise: NDArray[np.float32]) -> Action:
+        """The action of a stochastic policy for this noise `(A,)`; a deterministic one does without it."""
+        np.copyto(self._noise, noise)
+        return self._act(observation)
+
+    def _act(self, observation: Observation) -> Action:
         for spec, buffer in self._inputs:
             value = observation.get(spec.name)
             if value is None:
@@ -134,6 +153,8 @@ def _open_session(content: bytes, where: str) -> onnxruntime.InferenceSession:
 
 def _check_graph(session: onnxruntime.InferenceSession, contract: PolicyContract, where: str) -> None:
     found = {i.name: (i.type, tuple(i.shape)) for i in session.get_inputs()}
+    if found.get(NOISE) == ("tensor(float)", (contract.action.size,)):
+        del found[NOISE]
     needed = {s.name: (f"tensor({TYPES[s.dtype]})", s.shape) for s in contract.observation}
     if found != needed:
         raise DataError("the inputs do not fit the contract", field=where, found=str(found), allowed=str(needed))

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-from deploy.export import IR_VERSION, OPSET, build_policy_model, export_policy, write_model
+from deploy.export import IR_VERSION, OPSET, build_policy_model, export_policy, policy_bytes, write_model
 from deploy.runtime.metadata import PolicyMetadata
 from deploy.runtime.onnx_policy import OnnxPolicy, read_policy
 from deploy.verify import random_observations
@@ -165,3 +165,9 @@ def test_a_field_may_not_have_a_name_of_the_graph(actor: Actor, contract: Policy
     renamed = (ArraySpec(name=name, shape=(3,)), *contract.observation[1:])
     with pytest.raises(SpecError, match=f"observation.{name}"):
         policy_of(actor, replace(contract, observation=renamed))
+
+
+def test_the_bytes_that_a_learner_publishes_are_those_of_the_file(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    for stochastic in (False, True):
+        export_policy(checkpoint, tmp_path / "policy.onnx", stochastic=stochastic)
+        assert policy_bytes(checkpoint, stochastic=stochastic) == (tmp_path / "policy.onnx").read_bytes()

@@ -12,8 +12,9 @@ import numpy as np
 
 from robot_rlpd.bridge import wire
 from robot_rlpd.bridge.connection import Connection
+from robot_rlpd.bridge.keys import Keyring
 from robot_rlpd.bridge.refusal import Refusal, error_of
-from robot_rlpd.bridge.security import check_address
+from robot_rlpd.bridge.security import client_keys
 from robot_rlpd.bridge.wire import Refused, Reply, Stopped, Welcome
 from robot_rlpd.errors import DeadlineError, OutcomeUnknownError, ProtocolError, RobotError
 from robot_rlpd.robot import ClosingRobot, StepResult
@@ -45,12 +46,13 @@ class RemoteRobot(ClosingRobot):
         reset_timeout_s: Longest wait for a reset, in seconds; it may wait for a person.
         connect_timeout_s: Longest wait for the server when connecting, in seconds.
         client_name: Shown to others that are refused while this one commands; default host and process.
+        keyring: Holds the server's key and this machine's own; default the one of this user.
 
     Raises:
-        ConfigError: Not an address.
+        ConfigError: Not an address, or a key is missing in the keyring.
         DeadlineError: No server answered.
         MismatchError: The robot does not fit `contract`; names the field.
-        RefusedError: Another client commands the robot, or another protocol version.
+        RefusedError: Another client commands the robot, another protocol version, or a key is refused.
     """
 
     def __init__(
@@ -62,8 +64,9 @@ class RemoteRobot(ClosingRobot):
         reset_timeout_s: float = 120.0,
         connect_timeout_s: float = 10.0,
         client_name: str = "",
+        keyring: Keyring | None = None,
     ) -> None:
-        check_address(address)
+        self._keys = client_keys(address, keyring or Keyring())
         self.address = address
         self._contract = contract
         self._step_timeout_s = step_timeout_s
@@ -154,7 +157,7 @@ class RemoteRobot(ClosingRobot):
         """A new socket, so that nothing of the session before can arrive, and a new session."""
         if self._connection is not None:
             self._connection.close()
-        self._connection = Connection(self.address)
+        self._connection = Connection(self.address, self._keys)
         self._stale = True
         nonce = uuid.uuid4().hex
         contract = None if self._contract is None else to_builtins(self._contract)

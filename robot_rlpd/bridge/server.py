@@ -67,7 +67,8 @@ class RobotServer:
         keyring: Keyring | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self._service = RobotService(robot, clock or MonotonicClock(), pace=pace, command_timeout_s=command_timeout_s)
+        self._clock = clock or MonotonicClock()
+        self._service = RobotService(robot, self._clock, pace=pace, command_timeout_s=command_timeout_s)
         try:
             if not (math.isfinite(command_timeout_s) and command_timeout_s > 0):
                 raise ConfigError(field="command_timeout_s", found=command_timeout_s, allowed="above 0 s, finite")
@@ -105,8 +106,10 @@ class RobotServer:
 
     def serve_once(self) -> None:
         """Wait for one request for at most `TICK_MS`, answer it, and let the watchdog look."""
+        began_s = self._clock.now_s()
         try:
             identity, *frames = self._socket.recv_multipart()
+            self._service.thawed(self._clock.now_s() - began_s)
             answer = self._service.answer(frames)
             if answer is not None:
                 self._socket.send_multipart([identity, *answer], zmq.NOBLOCK)

@@ -122,6 +122,12 @@ class RobotService:
             logger.warning("%s: no command from %s, stopping", self._who, self.commander)
             self._halt(f"no command for {self._command_timeout_s:g} s")
 
+    def thawed(self, frozen_s: float) -> None:
+        """End the session after this process was frozen for so long: what waited meanwhile is too old to obey."""
+        if self._seat is not None and frozen_s > self._command_timeout_s:
+            logger.warning("%s: this process did not run for %.1f s, the session is over", self._who, frozen_s)
+            self._leave(f"its server was frozen for {frozen_s:.1f} s")
+
     def close(self) -> None:
         """Stop and close the robot."""
         self._leave("the server is closing")
@@ -174,6 +180,7 @@ class RobotService:
             return seat.reply
         if message.sequence != seat.sequence + 1:
             raise Refusal("sequence", field="sequence", found=str(message.sequence), allowed=str(seat.sequence + 1))
+        self.watch()  # a command that waited longer than the limit must not be obeyed
         seat.sequence, seat.reply = message.sequence, None
         seat.reply = self._execute(message, arrays)
         self._last_command_s = self._clock.now_s()

@@ -134,6 +134,20 @@ def test_repetitions_do_not_keep_the_watchdog_quiet(bench: Bench, session: str) 
     assert bench.robot.stops == ["no command for 5 s"]
 
 
+def test_a_command_that_waited_longer_than_the_limit_is_not_obeyed(bench: Bench, session: str) -> None:
+    bench.clock.advance(5.1)
+    assert bench.step(session, 2).message == "stopped: no command for 5 s"
+    assert bench.robot.executed == []
+
+
+def test_what_waited_for_a_frozen_server_is_refused_even_a_reset(bench: Bench, session: str) -> None:
+    bench.service.thawed(4.9)
+    assert isinstance(bench.step(session, 2), wire.Reply)
+    bench.service.thawed(5.1)
+    assert bench.robot.stops == ["its server was frozen for 5.1 s"]
+    assert bench.ask(wire.Reset(session, 3)).code == "session"
+
+
 def test_a_silent_commander_loses_the_seat_to_a_new_one_only(bench: Bench, session: str) -> None:
     bench.clock.advance(60.0)
     bench.service.watch()

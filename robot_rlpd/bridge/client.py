@@ -108,8 +108,10 @@ class RemoteRobot(ClosingRobot):
         Raises:
             SpecError: The action was refused by the robot's side; the robot is stopped.
             RobotError: The robot failed or is stopped.
-            OutcomeUnknownError: No answer in time; the step may or may not have been executed.
-            RefusedError: The session is over (the server was restarted); the next reset begins another.
+            OutcomeUnknownError: No answer in time, or the server was restarted while it was awaited; the step may or
+                may not have been executed.
+            RefusedError: The session is over and the step was not executed (the server was restarted before); the next
+                reset begins another.
         """
         if self._stale:
             raise RobotError("the session is over", field=self._who, hint="reset it first")
@@ -119,6 +121,10 @@ class RemoteRobot(ClosingRobot):
             return self._result(frames, self._step_timeout_s)
         except DeadlineError as error:
             raise OutcomeUnknownError(error.message, field=error.field, hint=error.hint) from None
+        except Refusal as refusal:
+            if refusal.code == "session" and self._connection is not None and self._connection.sendings > 1:
+                raise OutcomeUnknownError(refusal.message, field=self._who, hint=refusal.hint) from None
+            raise
 
     def stop(self, reason: str) -> None:
         """Stop the robot; a warning is logged when the server does not confirm it."""

@@ -35,10 +35,15 @@ logger = logging.getLogger(__name__)
 
 
 class Connection:
-    """A DEALER socket to one server. Made anew for every session, so that nothing of the one before can arrive."""
+    """A DEALER socket to one server. Made anew for every session, so that nothing of the one before can arrive.
+
+    Attributes:
+        sendings: How often the present request was sent.
+    """
 
     def __init__(self, address: str, keys: ClientKeys | None = None) -> None:
         self.address = address
+        self.sendings = 0
         self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
         self._socket.setsockopt(zmq.LINGER, 0)
         # Nothing is queued for a server that is not there: it would all run when the server comes back.
@@ -65,6 +70,7 @@ class Connection:
             self._socket.send_multipart(frames, zmq.NOBLOCK)
         except zmq.Again:
             return False
+        self.sendings += 1
         return True
 
     def exchange(
@@ -90,6 +96,7 @@ class Connection:
         started_s = time.monotonic()
         retry_s = FIRST_RETRY_S + period_s
         retry_at_s = started_s + retry_s
+        self.sendings = 0
         sent = self.send(frames)
         while True:
             if not sent:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import platform
@@ -83,6 +84,7 @@ class RemoteRobot(ClosingRobot):
         except BaseException:
             self.close()
             raise
+        atexit.register(self.close)  # who forgets to close must not keep the robot from others until it times out
         # A restarted server has to serve the same again, whatever was asked for at first.
         self._contract = self.spec.contract([s.name for s in self.spec.observation])
 
@@ -137,6 +139,7 @@ class RemoteRobot(ClosingRobot):
 
     def close(self) -> None:
         """Leave the robot to others; the server stops it."""
+        atexit.unregister(self.close)
         self._closed = self._stale = True
         if self._connection is not None:
             if self._session:

@@ -11,6 +11,7 @@ from robot_rlpd.bridge.keys import Keyring
 from robot_rlpd.bridge.refusal import error_of
 from robot_rlpd.bridge.security import client_keys
 from robot_rlpd.bridge.wire import Refused, Seen
+from robot_rlpd.specs import RobotSpec, from_builtins
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,7 +46,7 @@ class Observer:
             DeadlineError: No answer in time.
             RefusedError: A key is refused.
         """
-        return self._look(arrays=False)[0]
+        return self._look()[0].status
 
     def observation(self) -> dict[str, NDArray[Any]]:
         """The newest observation by field name; empty before the first reset.
@@ -54,22 +55,31 @@ class Observer:
             DeadlineError: No answer in time.
             RefusedError: A key is refused.
         """
-        return {name.removeprefix("observation."): array for name, array in self._look(arrays=True)[1].items()}
+        arrays = self._look(observation=True)[1]
+        return {name.removeprefix("observation."): array for name, array in arrays.items()}
+
+    def spec(self) -> RobotSpec:
+        """What the robot observes and accepts.
+
+        Raises:
+            DeadlineError: No answer in time.
+            RefusedError: A key is refused.
+        """
+        return from_builtins(self._look(spec=True)[0].spec, RobotSpec)
 
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
 
-    def _look(self, *, arrays: bool) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    def _look(self, *, observation: bool = False, spec: bool = False) -> tuple[Seen, dict[str, NDArray[Any]]]:
         nonce = uuid.uuid4().hex
 
         def is_answer(message: wire.AnyMessage) -> bool:
             return isinstance(message, (Seen, Refused)) and message.nonce in ("", nonce)
 
-        message, _, found = self._connection.exchange(
-            [wire.encode(wire.Look(nonce, arrays))], is_answer, self._timeout_s
-        )
+        request = wire.encode(wire.Look(nonce, observation, spec))
+        message, _, arrays = self._connection.exchange([request], is_answer, self._timeout_s)
         if isinstance(message, Refused):
             raise error_of(message)
         assert isinstance(message, Seen)
-        return message.status, found
+        return message, arrays

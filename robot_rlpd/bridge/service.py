@@ -91,7 +91,8 @@ class RobotService:
                 self._leave("the commander left")
                 return None
             if isinstance(message, Look):
-                return wire.encode_seen(message.nonce, self.status(), self._observation(message.observation))
+                spec = to_builtins(self.robot.spec) if message.spec else None
+                return wire.encode_seen(message.nonce, self.status(), spec, self._observation(message.observation))
             raise ProtocolError("not a request", found=type(message).__name__.lower())
         except RobotRlpdError as error:
             return self._refuse(error, sequence=sequence, nonce=nonce)

@@ -94,10 +94,11 @@ class Bye(Message):
 
 
 class Look(Message):
-    """Anybody may ask at any time how it goes, and for the newest observation; answered by `Seen`."""
+    """Anybody may ask at any time how it goes, for the newest observation and for the spec; answered by `Seen`."""
 
     nonce: str
     observation: bool = False
+    spec: bool = False
 
 
 class Reply(Message):
@@ -116,10 +117,11 @@ class Stopped(Message):
 
 
 class Seen(Message):
-    """Answer to a look: figures by name, and arrays `observation.NAME` where they were asked for and exist."""
+    """Answer to a look: figures by name; spec and arrays `observation.NAME` where they were asked for and exist."""
 
     nonce: str
     status: dict[str, Any]
+    spec: dict[str, Any] | None = None
     arrays: msgspec.Raw = NO_ARRAYS
 
 
@@ -170,10 +172,12 @@ def encode_reply(sequence: int, robot_time_s: float, fault: str, arrays: Mapping
     return [encode(Reply(sequence, float(robot_time_s), fault, layout.table)), *layout.pack(arrays)]
 
 
-def encode_seen(nonce: str, status: dict[str, Any], arrays: Mapping[str, NDArray[Any]]) -> list[Buffer]:
+def encode_seen(
+    nonce: str, status: dict[str, Any], spec: dict[str, Any] | None, arrays: Mapping[str, NDArray[Any]]
+) -> list[Buffer]:
     """The frames of an answer to a look."""
     layout = layout_of(arrays)
-    return [encode(Seen(nonce, status, layout.table)), *layout.pack(arrays)]
+    return [encode(Seen(nonce, status, spec, layout.table)), *layout.pack(arrays)]
 
 
 def decode(frames: Sequence[Buffer]) -> tuple[AnyMessage, Layout | None, dict[str, NDArray[Any]]]:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import re
 import socket
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,11 +16,13 @@ import numpy as np
 import pytest
 
 from deploy import quickstart as quickstart_module
+from robot_rlpd.bridge.client import RemoteRobot
 from robot_rlpd.bridge.server import RobotServer
 from robot_rlpd.cli import main
 from robot_rlpd.episode_store import EpisodeStore
 from robot_rlpd.registry import entry_points
 from robot_rlpd.specs import ArraySpec
+from robot_rlpd.testing import FakeRobot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -200,6 +203,35 @@ def test_serve_tells_what_is_documented(printed: Printed, monkeypatch: pytest.Mo
     began, ended = printed("serve --robot sim:reach --address tcp://127.0.0.1:0")
     assert differences(began, documented("`serve`, when it serves")) == []
     assert differences(ended, documented("`serve`, when it ends")) == []
+
+
+def test_bridge_status_tells_what_is_documented(printed: Printed) -> None:
+    server = RobotServer(FakeRobot(), "tcp://127.0.0.1:0")
+    over = threading.Event()
+    thread = threading.Thread(target=server.serve_forever, args=(over.is_set,))
+    thread.start()
+    try:
+        with RemoteRobot(server.address) as robot:
+            robot.reset(seed=0)
+            for _ in range(2):
+                robot.step(np.zeros(2, np.float32))
+            (told,) = printed(f"bridge status {server.address}")
+    finally:
+        over.set()
+        thread.join()
+    assert differences(told, documented("`bridge status`")) == []
+
+
+def test_keys_tell_what_is_documented(printed: Printed) -> None:
+    (made,) = printed("keys make --directory keys")
+    assert differences(made, documented("`keys make`")) == []
+    changed: dict[str, Any] = {}
+    for words in (f"allow laptop {made['public_key']}", "pin tcp://robot:5555 none", "remove laptop"):
+        (told,) = printed(f"keys {words} --directory keys")
+        changed |= told
+    assert differences(changed, documented("`keys allow`, `keys pin`, `keys remove`")) == []
+    (told,) = printed("keys list --directory keys")
+    assert differences(told, documented("`keys list`")) == []
 
 
 def test_quickstart_tells_what_is_documented(printed: Printed, monkeypatch: pytest.MonkeyPatch) -> None:

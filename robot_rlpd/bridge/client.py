@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import platform
@@ -12,8 +13,9 @@ import numpy as np
 
 from robot_rlpd.bridge import wire
 from robot_rlpd.bridge.connection import Connection
+from robot_rlpd.bridge.keys import Keyring
 from robot_rlpd.bridge.refusal import Refusal, error_of
-from robot_rlpd.bridge.security import check_address
+from robot_rlpd.bridge.security import client_keys
 from robot_rlpd.bridge.wire import Refused, Reply, Stopped, Welcome
 from robot_rlpd.errors import DeadlineError, OutcomeUnknownError, ProtocolError, RobotError
 from robot_rlpd.robot import ClosingRobot, StepResult
@@ -45,12 +47,13 @@ class RemoteRobot(ClosingRobot):
         reset_timeout_s: Longest wait for a reset, in seconds; it may wait for a person.
         connect_timeout_s: Longest wait for the server when connecting, in seconds.
         client_name: Shown to others that are refused while this one commands; default host and process.
+        keyring: Holds the server's key and this machine's own; default the one of this user.
 
     Raises:
-        ConfigError: Not an address.
+        ConfigError: Not an address, or a key is missing in the keyring.
         DeadlineError: No server answered.
         MismatchError: The robot does not fit `contract`; names the field.
-        RefusedError: Another client commands the robot, or another protocol version.
+        RefusedError: Another client commands the robot, another protocol version, or a key is refused.
     """
 
     def __init__(
@@ -62,8 +65,9 @@ class RemoteRobot(ClosingRobot):
         reset_timeout_s: float = 120.0,
         connect_timeout_s: float = 10.0,
         client_name: str = "",
+        keyring: Keyring | None = None,
     ) -> None:
-        check_address(address)
+        self._keys = client_keys(address, keyring or Keyring())
         self.address = address
         self._contract = contract
         self._step_timeout_s = step_timeout_s
@@ -80,6 +84,7 @@ class RemoteRobot(ClosingRobot):
         except BaseException:
             self.close()
             raise
+        atexit.register(self.close)  # who forgets to close must not keep the robot from others until it times out
         # A restarted server has to serve the same again, whatever was asked for at first.
         self._contract = self.spec.contract([s.name for s in self.spec.observation])
 
@@ -105,8 +110,10 @@ class RemoteRobot(ClosingRobot):
         Raises:
             SpecError: The action was refused by the robot's side; the robot is stopped.
             RobotError: The robot failed or is stopped.
-            OutcomeUnknownError: No answer in time; the step may or may not have been executed.
-            RefusedError: The session is over (the server was restarted); the next reset begins another.
+            OutcomeUnknownError: No answer in time, or the server was restarted while it was awaited; the step may or
+                may not have been executed.
+            RefusedError: The session is over and the step was not executed (the server was restarted before); the next
+                reset begins another.
         """
         if self._stale:
             raise RobotError("the session is over", field=self._who, hint="reset it first")
@@ -116,6 +123,10 @@ class RemoteRobot(ClosingRobot):
             return self._result(frames, self._step_timeout_s)
         except DeadlineError as error:
             raise OutcomeUnknownError(error.message, field=error.field, hint=error.hint) from None
+        except Refusal as refusal:
+            if refusal.code == "session" and self._connection is not None and self._connection.sendings > 1:
+                raise OutcomeUnknownError(refusal.message, field=self._who, hint=refusal.hint) from None
+            raise
 
     def stop(self, reason: str) -> None:
         """Stop the robot; a warning is logged when the server does not confirm it."""
@@ -128,6 +139,7 @@ class RemoteRobot(ClosingRobot):
 
     def close(self) -> None:
         """Leave the robot to others; the server stops it."""
+        atexit.unregister(self.close)
         self._closed = self._stale = True
         if self._connection is not None:
             if self._session:
@@ -154,7 +166,7 @@ class RemoteRobot(ClosingRobot):
         """A new socket, so that nothing of the session before can arrive, and a new session."""
         if self._connection is not None:
             self._connection.close()
-        self._connection = Connection(self.address)
+        self._connection = Connection(self.address, self._keys)
         self._stale = True
         nonce = uuid.uuid4().hex
         contract = None if self._contract is None else to_builtins(self._contract)

@@ -31,7 +31,8 @@ class ServeConfig:
     """Robot to serve: sim:TASK (sim:pick_place), gymnasium:ID (gymnasium:Pendulum-v1), or a driver's NAME:ARGUMENT."""
 
     address: str = "tcp://127.0.0.1:5555"
-    """Where to listen: tcp://127.0.0.1:PORT (port 0 takes a free one) or ipc://PATH; this machine only."""
+    """Where to listen: tcp://HOST:PORT (port 0 takes a free one) or ipc://PATH; encrypted, and for listed clients only
+    (robot-rlpd keys allow), unless it is this machine (tcp://127.0.0.1:PORT, ipc)."""
 
     pace: Literal["real", "fast"] = "real"
     """real: a step takes its control period; fast: a simulator steps as fast as it is asked."""
@@ -52,7 +53,10 @@ class ServeConfig:
     """Time limit of an episode in control steps, at least 1; default that of the task."""
 
     insecure: bool = False
-    """Allow addresses that other machines can reach, without encryption: anybody there can move the robot."""
+    """Do not encrypt, wherever it is: anybody who reaches the address can move the robot."""
+
+    encrypt: bool = False
+    """Encrypt, and let listed clients in only, on this machine too."""
 
     json: bool = False
     """Print one JSON object per line."""
@@ -85,11 +89,12 @@ def serve(config: ServeConfig) -> int:
             pace=config.pace,
             command_timeout_s=config.command_timeout_s,
             insecure=config.insecure,
+            encrypt=config.encrypt,
         )
-        _tell_address(config, robot.spec, server.address)
+        _tell_address(config, robot.spec, server)
         with contextlib.suppress(KeyboardInterrupt):
             server.serve_forever()
-    counts, episodes = robot.counts, server.service.num_episodes
+    counts, episodes = robot.counts, server.service.statistics.episodes
     _tell(
         config,
         f"stopped: {counts.steps} env_steps in {episodes} episodes, {counts.clipped_steps} actions clipped, "
@@ -104,18 +109,20 @@ def serve(config: ServeConfig) -> int:
     return 0
 
 
-def _tell_address(config: ServeConfig, spec: RobotSpec, address: str) -> None:
+def _tell_address(config: ServeConfig, spec: RobotSpec, server: RobotServer) -> None:
+    key = f", key {server.public_key}" if server.public_key else ""
     _tell(
         config,
-        f"serving robot '{spec.name}' at {address} ({spec.control_rate_hz:g} Hz, pace {config.pace}, "
-        f"fingerprint {spec.fingerprint[:12]}); Ctrl-C ends it",
+        f"serving robot '{spec.name}' at {server.address} ({spec.control_rate_hz:g} Hz, pace {config.pace}, "
+        f"fingerprint {spec.fingerprint[:12]}{key}); Ctrl-C ends it",
         {
-            "address": address,
+            "address": server.address,
             "robot": spec.name,
             "fingerprint": spec.fingerprint,
             "control_rate_hz": spec.control_rate_hz,
             "pace": config.pace,
             "insecure": config.insecure,
+            "public_key": server.public_key or None,
         },
     )
 

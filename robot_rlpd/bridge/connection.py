@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import zmq
 
 from robot_rlpd.bridge import wire
+from robot_rlpd.bridge.link import Link
 from robot_rlpd.errors import DeadlineError, ProtocolError
 
 if TYPE_CHECKING:
@@ -17,33 +18,50 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from robot_rlpd.bridge.arrays import Buffer, Layout
+    from robot_rlpd.bridge.security import ClientKeys
 
 TICK_MS = 50
 """Granularity of deadlines."""
 FIRST_RETRY_S = 0.25
 """A request without answer is repeated after this time beyond the control period, then after twice that, and so on."""
 RECONNECT_MS, RECONNECT_MAX_MS = 50, 1000
-HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS = 1000, 3000
+HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS = 500, 1500
+LOST_S = 3.0
+"""A connection that stood and has been broken for this long is given up."""
+QUEUE_SIZE = 16
+"""Messages that may wait in either direction."""
 
 logger = logging.getLogger(__name__)
 
 
 class Connection:
-    """A DEALER socket to one server. Made anew for every session, so that nothing of the one before can arrive."""
+    """A DEALER socket to one server. Made anew for every session, so that nothing of the one before can arrive.
 
-    def __init__(self, address: str) -> None:
+    Attributes:
+        sendings: How often the present request was sent.
+    """
+
+    def __init__(self, address: str, keys: ClientKeys | None = None) -> None:
         self.address = address
+        self.sendings = 0
         self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
         self._socket.setsockopt(zmq.LINGER, 0)
         # Nothing is queued for a server that is not there: it would all run when the server comes back.
         self._socket.setsockopt(zmq.IMMEDIATE, 1)
         self._socket.setsockopt(zmq.MAXMSGSIZE, wire.MAX_REPLY_BYTES)
+        self._socket.setsockopt(zmq.SNDHWM, QUEUE_SIZE)
+        self._socket.setsockopt(zmq.RCVHWM, QUEUE_SIZE)
         self._socket.setsockopt(zmq.RCVTIMEO, TICK_MS)
         self._socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
         self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS)
         self._socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
         self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
         self._socket.setsockopt(zmq.IPV6, "[" in address)
+        if keys is not None:
+            self._socket.setsockopt(zmq.CURVE_SERVERKEY, keys.server)
+            self._socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.own.public)
+            self._socket.setsockopt(zmq.CURVE_SECRETKEY, keys.own.secret)
+        self._link = Link(self._socket, address, keys)
         self._socket.connect(address)
 
     def send(self, frames: list[Buffer]) -> bool:
@@ -52,6 +70,7 @@ class Connection:
             self._socket.send_multipart(frames, zmq.NOBLOCK)
         except zmq.Again:
             return False
+        self.sendings += 1
         return True
 
     def exchange(
@@ -71,11 +90,13 @@ class Connection:
             period_s: How long the server needs at least.
 
         Raises:
-            DeadlineError: No answer in time.
+            DeadlineError: No answer in time, or the connection broke and did not come back within `LOST_S`.
+            RefusedError: The server is there, but one side refuses the other's key.
         """
         started_s = time.monotonic()
         retry_s = FIRST_RETRY_S + period_s
         retry_at_s = started_s + retry_s
+        self.sendings = 0
         sent = self.send(frames)
         while True:
             if not sent:
@@ -89,21 +110,32 @@ class Connection:
                 pass
             except ProtocolError as error:
                 logger.warning("%s sent something unreadable: %s", self.address, error)
+            self._link.look()
             now_s = time.monotonic()
             if now_s - started_s >= timeout_s:
-                raise DeadlineError(
-                    f"no answer within {timeout_s:g} s",
-                    field=f"robot at {self.address}",
-                    hint=f"is it served there, and not busy with a reset? robot-rlpd serve --address {self.address}",
-                )
+                raise self._late(f"no answer within {timeout_s:g} s")
+            if self._link.reached and not self._link.up and now_s - self._link.down_since_s >= LOST_S:
+                raise self._late(f"the connection broke and did not come back for {LOST_S:g} s")
             if now_s >= retry_at_s:
                 sent = self.send(frames)
                 retry_s *= 2
                 retry_at_s = now_s + retry_s
 
+    def _late(self, what: str) -> DeadlineError:
+        link = self._link
+        if link.up:
+            hint = "the server is there, but busy: with a reset, or with a robot that does not return"
+        elif link.heard:
+            hint = "something listens there, but does not speak: a server that hangs, or no robot-rlpd"
+        else:
+            hint = f"nobody listens there; is the host up, and robot-rlpd serve --address {self.address} running?"
+        return DeadlineError(what, field=f"robot at {self.address}", hint=hint)
+
     def close(self, linger_ms: int = 0) -> None:
         """Close; what was sent has `linger_ms` to leave. Further calls do nothing."""
-        self._socket.close(linger=linger_ms)
+        if not self._socket.closed:
+            self._link.close()
+            self._socket.close(linger=linger_ms)
 
 
 def _received(socket: zmq.Socket[bytes]) -> list[Buffer]:

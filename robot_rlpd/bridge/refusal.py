@@ -19,7 +19,7 @@ _ERRORS: dict[str, type[RobotRlpdError]] = {
 
 
 class Refusal(errors.RefusedError):
-    """A refusal with its code: "version", "seat", "session" or "sequence"."""
+    """A refusal with its code: "version", "seat", "session", "sequence", or "key" (of the connection itself)."""
 
     def __init__(
         self, code: str, message: str = "", *, field: str = "", found: str = "", allowed: str = "", hint: str = ""

@@ -11,6 +11,7 @@ from robot_rlpd.specs import check_contract
 from robot_rlpd.task import TaskOptions, TaskSetup
 
 if TYPE_CHECKING:
+    from robot_rlpd.bridge.keys import Keyring
     from robot_rlpd.robot import Robot
     from robot_rlpd.specs import PolicyContract
 
@@ -25,6 +26,7 @@ def open_robot(
     options: TaskOptions | None = None,
     contract: PolicyContract | None = None,
     client_name: str = "",
+    keyring: Keyring | None = None,
     **timeouts_s: float,
 ) -> Robot:
     """Open the robot called `name`.
@@ -37,6 +39,7 @@ def open_robot(
         options: Handed to the loader.
         contract: What the robot has to fit; default that of `task_setup`, if given.
         client_name: Shown to others while this process commands a served robot.
+        keyring: Keys for a served robot; default those of this user.
         timeouts_s: `step_timeout_s`, `reset_timeout_s`, `connect_timeout_s` of `RemoteRobot`.
 
     Raises:
@@ -52,7 +55,7 @@ def open_robot(
     if contract is None and task_setup is not None:
         contract = task_setup.spec.contract()
     if name.startswith(REMOTE):
-        return RemoteRobot(name, contract=contract, client_name=client_name, **timeouts_s)
+        return RemoteRobot(name, contract=contract, client_name=client_name, keyring=keyring, **timeouts_s)
     head, _, argument = name.partition(":")
     if head not in entry_points(GROUP):
         raise UnknownNameError("no such robot", field="robot", found=name, allowed=_known())

@@ -1,11 +1,13 @@
-"""Where a robot may be served: on this machine only, until connections are encrypted and clients are known."""
+"""Which connections are encrypted and by which keys: all but those that cannot leave this machine."""
 
 from __future__ import annotations
 
 import ipaddress
 import socket
+from dataclasses import dataclass
 from pathlib import Path
 
+from robot_rlpd.bridge.keys import NO_KEY, KeyPair, Keyring
 from robot_rlpd.errors import ConfigError
 
 FORMS = "tcp://HOST:PORT or ipc://PATH"
@@ -35,24 +37,60 @@ def is_local(address: str) -> bool:
         return False
 
 
-def check_serving_address(address: str, *, insecure: bool) -> None:
-    """Refuse to serve where others could command the robot, or where a server is at work already.
+@dataclass(frozen=True)
+class ServerKeys:
+    """A server's own keys, and where it looks up who may connect, anew for every connection."""
+
+    own: KeyPair
+    keyring: Keyring
+
+
+@dataclass(frozen=True)
+class ClientKeys:
+    """A client's own keys, and the only key that the server may have."""
+
+    own: KeyPair
+    server: bytes
+
+
+def server_keys(address: str, keyring: Keyring, *, insecure: bool, encrypt: bool = False) -> ServerKeys | None:
+    """The keys to serve with; None serves in the clear, on this machine or where `insecure` asks for it.
+
+    Args:
+        address: Where to serve.
+        keyring: Holds the own key and the clients that may connect.
+        insecure: Serve in the clear wherever it is.
+        encrypt: Encrypt on this machine too.
 
     Raises:
-        ConfigError: Not an address, open to the network without `insecure`, or an ipc path in use.
+        ConfigError: Not an address, an ipc path in use, no own key, or an own key that others can read.
     """
     check_address(address)
-    if not is_local(address) and not insecure:
-        raise ConfigError(
-            "neither encrypted nor authenticated yet: anybody on the network could move the robot",
-            field="address",
-            found=address,
-            allowed="tcp://127.0.0.1:PORT or ipc://PATH",
-            hint="tunnel it over ssh (ssh -L 5555:127.0.0.1:5555 ROBOT), or say insecure on a network of your own",
-        )
     if address.startswith("ipc://") and _answers(address.removeprefix("ipc://")):
         # ZeroMQ would silently take the path away from the server that has it.
         raise ConfigError("in use: another server is listening there", field="address", found=address)
+    if insecure or (is_local(address) and not encrypt):
+        return None
+    return ServerKeys(keyring.own(), keyring)
+
+
+def client_keys(address: str, keyring: Keyring) -> ClientKeys | None:
+    """The keys to connect with; None connects in the clear, on this machine or where the keyring says `none`.
+
+    Raises:
+        ConfigError: Not an address, the server's key is not known, or this machine has none of its own.
+    """
+    check_address(address)
+    pinned = keyring.servers().get(address)
+    if pinned is None and not is_local(address):
+        raise ConfigError(
+            "the key of this server is not known",
+            field="address",
+            found=address,
+            allowed="an address in " + str(keyring.directory / "servers"),
+            hint=f"run robot-rlpd keys list on the robot's computer, then here: robot-rlpd keys pin {address} KEY",
+        )
+    return None if pinned is None or pinned == NO_KEY else ClientKeys(keyring.own(), pinned)
 
 
 def _answers(path: str) -> bool:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Literal
 import zmq
 
 from robot_rlpd.bridge import wire
-from robot_rlpd.bridge.security import check_serving_address, is_local
+from robot_rlpd.bridge.gatekeeper import Gatekeeper
+from robot_rlpd.bridge.keys import Keyring
+from robot_rlpd.bridge.security import is_local, server_keys
 from robot_rlpd.bridge.service import RobotService
 from robot_rlpd.clock import Clock, MonotonicClock
 from robot_rlpd.errors import ConfigError
@@ -26,6 +28,10 @@ TICK_MS = 50
 """Longest wait for a request before the watchdog looks and `should_stop` is asked."""
 HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS = 1000, 3000
 """Frees connections of peers that vanished; says nothing about whether they still work."""
+HANDSHAKE_MS = 5000
+"""A connection that has not introduced itself by then is closed."""
+QUEUE_SIZE = 64
+"""Messages of one peer that may wait in either direction; more are not read, or dropped on the way out."""
 
 
 class RobotServer:
@@ -40,11 +46,13 @@ class RobotServer:
         pace: "real" or "fast"; told to clients.
         command_timeout_s: Age of the last command in seconds after which the robot is stopped, and after which
             another commander may take the seat.
-        insecure: Allow addresses that other machines can reach.
+        insecure: Serve without encryption wherever it is.
+        encrypt: Encrypt also what cannot leave this machine.
+        keyring: Holds the own key and the clients that may connect; default the one of this user.
         clock: Measures the age of commands.
 
     Raises:
-        ConfigError: An address that is not allowed or in use, or a timeout that is not positive.
+        ConfigError: An address that is wrong or in use, a timeout that is not positive, or no key of its own.
     """
 
     def __init__(
@@ -55,18 +63,29 @@ class RobotServer:
         pace: Literal["real", "fast"] = "real",
         command_timeout_s: float = 5.0,
         insecure: bool = False,
+        encrypt: bool = False,
+        keyring: Keyring | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self._service = RobotService(robot, clock or MonotonicClock(), pace=pace, command_timeout_s=command_timeout_s)
+        self._clock = clock or MonotonicClock()
+        self._service = RobotService(robot, self._clock, pace=pace, command_timeout_s=command_timeout_s)
         try:
             if not (math.isfinite(command_timeout_s) and command_timeout_s > 0):
                 raise ConfigError(field="command_timeout_s", found=command_timeout_s, allowed="above 0 s, finite")
-            check_serving_address(address, insecure=insecure)
-            if not is_local(address):
+            keys = server_keys(address, keyring or Keyring(), insecure=insecure, encrypt=encrypt)
+            if keys is None and not is_local(address):
                 logger.warning("serving at %s without encryption: anybody who reaches it moves the robot", address)
+            self.public_key = "" if keys is None else keys.own.public.decode()
             # A context of its own: when it is terminated, the address is free for the next server.
             self._context = zmq.Context()
-            self._socket = _bound(self._context, address)
+            self._socket = self._context.socket(zmq.ROUTER)
+            self.gatekeeper = Gatekeeper(self._context, self._socket, keys)
+            self._service.turned_away = self.gatekeeper.refused
+            try:
+                _bind(self._socket, address)
+            except BaseException:
+                self._close_socket()
+                raise
         except BaseException:
             self._service.close()
             raise
@@ -87,8 +106,10 @@ class RobotServer:
 
     def serve_once(self) -> None:
         """Wait for one request for at most `TICK_MS`, answer it, and let the watchdog look."""
+        began_s = self._clock.now_s()
         try:
             identity, *frames = self._socket.recv_multipart()
+            self._service.thawed(self._clock.now_s() - began_s)
             answer = self._service.answer(frames)
             if answer is not None:
                 self._socket.send_multipart([identity, *answer], zmq.NOBLOCK)
@@ -102,24 +123,27 @@ class RobotServer:
             try:
                 self._service.close()
             finally:
-                self._socket.close(linger=0)
-                self._context.term()
+                self._close_socket()
+
+    def _close_socket(self) -> None:
+        self.gatekeeper.close()
+        self._socket.close(linger=0)
+        self._context.term()
 
 
-def _bound(context: zmq.Context[zmq.Socket[bytes]], address: str) -> zmq.Socket[bytes]:
-    bound = context.socket(zmq.ROUTER)
+def _bind(unbound: zmq.Socket[bytes], address: str) -> None:
     try:
-        bound.setsockopt(zmq.LINGER, 0)
-        bound.setsockopt(zmq.MAXMSGSIZE, wire.MAX_REQUEST_BYTES)
-        bound.setsockopt(zmq.RCVTIMEO, TICK_MS)
-        bound.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
-        bound.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
-        bound.setsockopt(zmq.HEARTBEAT_TTL, HEARTBEAT_TIMEOUT_MS)
-        bound.setsockopt(zmq.IPV6, "[" in address)
-        bound.bind(address)
+        unbound.setsockopt(zmq.LINGER, 0)
+        unbound.setsockopt(zmq.MAXMSGSIZE, wire.MAX_REQUEST_BYTES)
+        unbound.setsockopt(zmq.SNDHWM, QUEUE_SIZE)
+        unbound.setsockopt(zmq.RCVHWM, QUEUE_SIZE)
+        unbound.setsockopt(zmq.RCVTIMEO, TICK_MS)
+        unbound.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+        unbound.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
+        unbound.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
+        unbound.setsockopt(zmq.HEARTBEAT_TTL, HEARTBEAT_TIMEOUT_MS)
+        unbound.setsockopt(zmq.IPV6, "[" in address)
+        unbound.bind(address)
     except zmq.ZMQError as error:
-        bound.close(linger=0)
-        context.term()
         text = "in use: another server is listening there" if error.errno == errno.EADDRINUSE else str(error)
         raise ConfigError(text, field="address", found=address, hint="choose another with --address") from None
-    return bound

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import platform
 import uuid
+from collections import Counter
 from dataclasses import dataclass
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +15,8 @@ import numpy as np
 from robot_rlpd.bridge import wire
 from robot_rlpd.bridge.arrays import Buffer
 from robot_rlpd.bridge.refusal import Refusal, refused
-from robot_rlpd.bridge.wire import Bye, Hello, Reset, Step, Stop
+from robot_rlpd.bridge.statistics import Statistics
+from robot_rlpd.bridge.wire import Bye, Hello, Look, Reset, Step, Stop
 from robot_rlpd.errors import ProtocolError, RobotError, RobotRlpdError
 from robot_rlpd.safety import SafeRobot
 from robot_rlpd.specs import PolicyContract, check_contract, from_builtins, to_builtins
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from robot_rlpd.robot import Robot, StepResult
 
 logger = logging.getLogger(__name__)
+_NO_ACTION = np.empty(0, np.float32)
 
 
 @dataclass
@@ -51,14 +55,16 @@ class RobotService:
 
     def __init__(self, robot: Robot, clock: Clock, *, pace: str, command_timeout_s: float) -> None:
         self.robot = robot if isinstance(robot, SafeRobot) else SafeRobot(robot)
-        self.num_episodes = 0
+        self.statistics = Statistics(robot.spec.control_period_s, paced=pace == "real")
+        self.turned_away = Counter[str]()
         self._clock = clock
         self._pace = pace
         self._command_timeout_s = command_timeout_s
         self._who = f"robot '{robot.spec.name}'"
         self._seat: _Seat | None = None
         self._halted = "not reset yet"
-        self._last_command_s = clock.now_s()
+        self._newest: StepResult | None = None
+        self._started_s = self._last_command_s = clock.now_s()
 
     @property
     def commander(self) -> str:
@@ -84,15 +90,44 @@ class RobotService:
                 self._seat_of(message.session)
                 self._leave("the commander left")
                 return None
+            if isinstance(message, Look):
+                spec = to_builtins(self.robot.spec) if message.spec else None
+                return wire.encode_seen(message.nonce, self.status(), spec, self._observation(message.observation))
             raise ProtocolError("not a request", found=type(message).__name__.lower())
         except RobotRlpdError as error:
-            return [wire.encode(refused(error, sequence=sequence, nonce=nonce))]
+            return self._refuse(error, sequence=sequence, nonce=nonce)
+
+    def status(self) -> dict[str, Any]:
+        """What `bridge status --json` prints, see docs/json.md."""
+        spec, seat = self.robot.spec, self._seat
+        return {
+            "robot": spec.name,
+            "host": platform.node(),
+            "version": metadata.version("robot-rlpd"),
+            "protocol": wire.PROTOCOL_VERSION,
+            "fingerprint": spec.fingerprint,
+            "pace": self._pace,
+            "control_rate_hz": spec.control_rate_hz,
+            "command_timeout_s": self._command_timeout_s,
+            "up_s": round(self._clock.now_s() - self._started_s, 3),
+            "commander": seat.client if seat else None,
+            "last_command_s": round(self._idle_s(), 3) if seat else None,
+            "halted": self._halted,
+            **self.statistics.to_json(),
+            "turned_away": dict(self.turned_away.copy()),
+        }
 
     def watch(self) -> None:
         """Stop the robot when the last command is too old; to be called often."""
         if self._seat and not self._halted and self._idle_s() > self._command_timeout_s:
             logger.warning("%s: no command from %s, stopping", self._who, self.commander)
             self._halt(f"no command for {self._command_timeout_s:g} s")
+
+    def thawed(self, frozen_s: float) -> None:
+        """End the session after this process was frozen for so long: what waited meanwhile is too old to obey."""
+        if self._seat is not None and frozen_s > self._command_timeout_s:
+            logger.warning("%s: this process did not run for %.1f s, the session is over", self._who, frozen_s)
+            self._leave(f"its server was frozen for {frozen_s:.1f} s")
 
     def close(self) -> None:
         """Stop and close the robot."""
@@ -142,9 +177,11 @@ class RobotService:
     def _command(self, message: Reset | Step, arrays: dict[str, NDArray[Any]]) -> list[Buffer]:
         seat = self._seat_of(message.session)
         if message.sequence == seat.sequence and seat.reply is not None:
+            self.statistics.repeated += 1
             return seat.reply
         if message.sequence != seat.sequence + 1:
             raise Refusal("sequence", field="sequence", found=str(message.sequence), allowed=str(seat.sequence + 1))
+        self.watch()  # a command that waited longer than the limit must not be obeyed
         seat.sequence, seat.reply = message.sequence, None
         seat.reply = self._execute(message, arrays)
         self._last_command_s = self._clock.now_s()
@@ -155,22 +192,24 @@ class RobotService:
             if isinstance(message, Reset):
                 result = self.robot.reset(seed=message.seed, options=message.options)
                 self._halted = ""
-                self.num_episodes += 1
+                self.statistics.reset()
             else:
                 if self._halted:
                     raise RobotError(f"stopped: {self._halted}", field=self._who, hint="reset it first")
-                result = self.robot.step(arrays.get("action", np.empty(0, np.float32)))
+                began_s = self._clock.now_s()
+                result = self.robot.step(arrays.get("action", _NO_ACTION))
+                self.statistics.step(began_s, self._clock.now_s())
+            self._newest = result
             reply = wire.encode_reply(message.sequence, result.robot_time_s, result.fault, self._arrays(result))
         except RobotRlpdError as error:
             if not self._halted or isinstance(message, Reset):
                 self._halt(str(error))
-            return [wire.encode(refused(error, sequence=message.sequence))]
+            return self._refuse(error, sequence=message.sequence)
         except Exception as error:
             # A driver's own exceptions are faults of the robot, not of the server.
             logger.exception("%s failed", self._who)
             self._halt(f"{type(error).__name__}: {error}")
-            failure = RobotError(self._halted, field=self._who)
-            return [wire.encode(refused(failure, sequence=message.sequence))]
+            return self._refuse(RobotError(self._halted, field=self._who), sequence=message.sequence)
         if result.fault:
             self._halt(result.fault)
         return reply
@@ -183,6 +222,16 @@ class RobotService:
         if result.executed_action is not None:
             arrays["executed_action"] = result.executed_action
         return arrays
+
+    def _observation(self, wanted: bool) -> dict[str, NDArray[Any]]:
+        if self._newest is None or not wanted:
+            return {}
+        return {f"observation.{name}": array for name, array in self._newest.observation.items()}
+
+    def _refuse(self, error: RobotRlpdError, *, sequence: int, nonce: str = "") -> list[Buffer]:
+        message = refused(error, sequence=sequence, nonce=nonce)
+        self.statistics.refused[message.code] += 1
+        return [wire.encode(message)]
 
     def _seat_of(self, session: str) -> _Seat:
         if self._seat is None or self._seat.session != session:

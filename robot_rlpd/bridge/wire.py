@@ -93,6 +93,14 @@ class Bye(Message):
     session: str
 
 
+class Look(Message):
+    """Anybody may ask at any time how it goes, for the newest observation and for the spec; answered by `Seen`."""
+
+    nonce: str
+    observation: bool = False
+    spec: bool = False
+
+
 class Reply(Message):
     """Outcome of a reset or a step: arrays `observation.NAME`, `signals.NAME`, and `executed_action` after a step."""
 
@@ -108,6 +116,15 @@ class Stopped(Message):
     session: str
 
 
+class Seen(Message):
+    """Answer to a look: figures by name; spec and arrays `observation.NAME` where they were asked for and exist."""
+
+    nonce: str
+    status: dict[str, Any]
+    spec: dict[str, Any] | None = None
+    arrays: msgspec.Raw = NO_ARRAYS
+
+
 class Refused(Message):
     """The request of this sequence number (0: hello, or unreadable) was refused; see `refusal.py` for the codes."""
 
@@ -121,7 +138,7 @@ class Refused(Message):
     hint: str = ""
 
 
-AnyMessage = Hello | Welcome | Reset | Step | Stop | Bye | Reply | Stopped | Refused
+AnyMessage = Hello | Welcome | Reset | Step | Stop | Bye | Look | Reply | Stopped | Seen | Refused
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(AnyMessage)
 
@@ -155,6 +172,14 @@ def encode_reply(sequence: int, robot_time_s: float, fault: str, arrays: Mapping
     return [encode(Reply(sequence, float(robot_time_s), fault, layout.table)), *layout.pack(arrays)]
 
 
+def encode_seen(
+    nonce: str, status: dict[str, Any], spec: dict[str, Any] | None, arrays: Mapping[str, NDArray[Any]]
+) -> list[Buffer]:
+    """The frames of an answer to a look."""
+    layout = layout_of(arrays)
+    return [encode(Seen(nonce, status, spec, layout.table)), *layout.pack(arrays)]
+
+
 def decode(frames: Sequence[Buffer]) -> tuple[AnyMessage, Layout | None, dict[str, NDArray[Any]]]:
     """The message, and the layout and arrays that came with it.
 
@@ -167,7 +192,7 @@ def decode(frames: Sequence[Buffer]) -> tuple[AnyMessage, Layout | None, dict[st
         message: AnyMessage = _decoder.decode(frames[0])
     except (msgspec.DecodeError, ValueError, TypeError, RecursionError) as error:
         raise ProtocolError(f"not a message of protocol version {PROTOCOL_VERSION}: {error}") from None
-    if isinstance(message, (Step, Reply)):
+    if isinstance(message, (Step, Reply, Seen)):
         layout = parse_layout(message.arrays)
         return message, layout, layout.unpack(frames[1:])
     if len(frames) != 1:

@@ -12,7 +12,9 @@ import zmq
 
 from robot_rlpd.bridge import wire
 from robot_rlpd.bridge.client import RemoteRobot
+from robot_rlpd.bridge.observer import Observer
 from robot_rlpd.bridge.server import RobotServer
+from robot_rlpd.cli import main
 from robot_rlpd.errors import (
     ConfigError,
     DeadlineError,
@@ -181,7 +183,7 @@ def test_a_stop_reaches_the_robot_before_it_returns(fake: FakeRobot, address: st
 
 
 def test_nobody_there_is_told_within_the_deadline() -> None:
-    with pytest.raises(DeadlineError, match=r"127.0.0.1:1: no answer within 0.1 s; .*robot-rlpd serve"):
+    with pytest.raises(DeadlineError, match=r"127.0.0.1:1: no answer within 0.1 s; nobody .*robot-rlpd serve"):
         RemoteRobot("tcp://127.0.0.1:1", connect_timeout_s=0.1)
 
 
@@ -280,3 +282,20 @@ def test_garbage_on_the_socket_does_not_disturb_the_commander(address: str) -> N
             robot.step(ACTION)
     finally:
         vandal.close(linger=0)
+
+
+def test_observers_are_welcome_while_somebody_commands(fake: FakeRobot, address: str) -> None:
+    with RemoteRobot(address, client_name="alice") as robot, Observer(address) as one, Observer(address) as other:
+        robot.reset(seed=0)
+        robot.step(ACTION)
+        assert one.status()["commander"] == other.status()["commander"] == "alice"
+        np.testing.assert_array_equal(one.observation()["position"], fake.position)
+        robot.step(ACTION)
+
+
+def test_the_status_command_tells_it_to_people(address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bridge", "status", address]) == 0
+    told = capsys.readouterr().out
+    assert "commander          -" in told
+    assert main(["bridge", "status", "tcp://127.0.0.1:1", "--timeout-s", "0.1"]) == 1
+    assert "nobody listens there" in capsys.readouterr().err

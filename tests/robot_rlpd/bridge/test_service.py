@@ -134,6 +134,20 @@ def test_repetitions_do_not_keep_the_watchdog_quiet(bench: Bench, session: str) 
     assert bench.robot.stops == ["no command for 5 s"]
 
 
+def test_a_command_that_waited_longer_than_the_limit_is_not_obeyed(bench: Bench, session: str) -> None:
+    bench.clock.advance(5.1)
+    assert bench.step(session, 2).message == "stopped: no command for 5 s"
+    assert bench.robot.executed == []
+
+
+def test_what_waited_for_a_frozen_server_is_refused_even_a_reset(bench: Bench, session: str) -> None:
+    bench.service.thawed(4.9)
+    assert isinstance(bench.step(session, 2), wire.Reply)
+    bench.service.thawed(5.1)
+    assert bench.robot.stops == ["its server was frozen for 5.1 s"]
+    assert bench.ask(wire.Reset(session, 3)).code == "session"
+
+
 def test_a_silent_commander_loses_the_seat_to_a_new_one_only(bench: Bench, session: str) -> None:
     bench.clock.advance(60.0)
     bench.service.watch()
@@ -263,3 +277,64 @@ def test_closing_stops_and_closes_the_robot(bench: Bench, session: str) -> None:
     bench.service.close()
     assert bench.robot.closed
     assert bench.robot.stops
+
+
+def test_anybody_may_look_and_sees_how_it_goes_without_disturbing(bench: Bench, session: str) -> None:
+    for sequence in (2, 3, 3):
+        bench.clock.advance(0.5)
+        bench.step(session, sequence)
+    bench.step(session, 9)
+    seen = bench.ask(wire.Look("look"))
+    assert seen.nonce == "look"
+    told = seen.status
+    assert (told["commander"], told["episodes"], told["env_steps"]) == ("learner", 1, 2)
+    assert (told["repeated"], told["refused"], told["halted"]) == (1, {"sequence": 1}, "")
+    assert told["held_s"] == 0.5
+    assert told["wait_ms"]["max"] == 500.0
+    assert told["last_command_s"] == 0.5
+    assert isinstance(bench.step(session, 4), wire.Reply)
+
+
+def test_a_look_shows_the_newest_observation_to_those_who_ask(bench: Bench, session: str) -> None:
+    _, _, none = wire.decode([bytes(f) for f in bench.service.answer([wire.encode(wire.Look("a"))]) or []])
+    assert none == {}
+    bench.step(session, 2)
+    frames = bench.service.answer([wire.encode(wire.Look("b", observation=True))]) or []
+    _, _, arrays = wire.decode([bytes(f) for f in frames])
+    np.testing.assert_array_equal(arrays["observation.position"], bench.robot.position)
+
+
+def test_a_look_does_not_keep_the_watchdog_quiet(bench: Bench, session: str) -> None:
+    del session
+    for _ in range(6):
+        bench.clock.advance(1.0)
+        bench.ask(wire.Look("look"))
+        bench.service.watch()
+    assert bench.robot.stops == ["no command for 5 s"]
+
+
+class SlowRobot(FakeRobot):
+    """Takes as long as it is told."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__()
+        self.clock, self.took_s = clock, 0.1
+
+    def step(self, action: Action) -> StepResult:
+        self.clock.advance(self.took_s)
+        return super().step(action)
+
+
+def test_late_ticks_are_counted_where_the_pace_is_real() -> None:
+    for pace, late in (("real", 1), ("fast", 0)):
+        clock = ManualClock()
+        robot = SlowRobot(clock)
+        service = RobotService(robot, clock, pace=pace, command_timeout_s=5.0)
+        bench = Bench(robot)
+        bench.service = service
+        session = bench.hello().session
+        bench.ask(wire.Reset(session, 1))
+        for sequence, robot.took_s in ((2, 0.1), (3, 0.12), (4, 0.1)):
+            bench.step(session, sequence)
+        assert service.status()["late_ticks"] == late
+        assert service.status()["step_ms"]["max"] == 120.0

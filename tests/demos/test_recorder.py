@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from demos.recorder import RecordOptions, RecordReport, record
+from demos.recording.recorder import RecordOptions, RecordReport, record
 from robot_rlpd.episode import Ended, EpisodeInfo
 from robot_rlpd.episode_store import EpisodeStore
 from robot_rlpd.robot import Action, Observation, Source

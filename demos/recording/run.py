@@ -231,6 +231,6 @@ def _terminal_controls(stack: contextlib.ExitStack) -> list[Controls]:
 
     if not sys.stdin.isatty() or os.tcgetpgrp(sys.stdin.fileno()) != os.getpgrp():
         return []
-    controls = KeyboardControls(TerminalKeys(CONTROLS_HELP + "\n"))
+    controls = KeyboardControls(TerminalKeys(CONTROLS_HELP))
     stack.callback(controls.close)
     return [controls]

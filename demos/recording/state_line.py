@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 TERMINAL_PERIOD_S, FILE_PERIOD_S = 0.2, 30.0
 """Least time between two lines that say the same phase [s]."""
 LOW_DISK_BYTES = 2 * 10**9
+MANY = 10**6
+"""A larger target is none."""
 MARKS: dict[Phase, tuple[str, str]] = {
     "waiting": ("WAITING", "\x1b[33m"),
     "resetting": ("RESETTING", "\x1b[33m"),
@@ -20,6 +22,7 @@ MARKS: dict[Phase, tuple[str, str]] = {
     "paused": ("PAUSED", "\x1b[1;33m"),
     "done": ("ENOUGH", "\x1b[32m"),
 }
+NEXT: dict[Phase, str] = {"waiting": "Enter begins", "done": "Enter ends, z undoes the last"}
 _PLAIN = "\x1b[0m"
 
 
@@ -67,16 +70,24 @@ class StateLine:
 
 def describe(state: RecorderState) -> list[str]:
     """The parts of the line, the most important first."""
-    parts = [MARKS[state.phase][0], f"{state.kept}/{state.target} kept"]
+    parts = [MARKS[state.phase][0], _episodes(state)]
     if state.phase in ("recording", "paused"):
         parts.append(f"{state.seconds:.1f} s, {state.steps} steps")
         if state.rate_hz is not None:
             parts.append(f"{state.rate_hz:.1f} of {state.control_rate_hz:g} Hz")
-    elif state.told:
-        parts.append(state.told)
+    else:
+        parts += [text for text in (state.told, NEXT.get(state.phase, "")) if text]
     parts.append(f"{state.late_ticks} late")
     parts.append(f"{state.dropped_frames} dropped")
     if state.disk_free_bytes is not None:
         low = " LOW" if state.disk_free_bytes < LOW_DISK_BYTES else ""
         parts.append(f"{state.disk_free_bytes / 1e9:.1f} GB left{low}")
     return parts
+
+
+def _episodes(state: RecorderState) -> str:
+    if state.target > MANY:
+        return f"{state.kept} kept"
+    if state.phase == "done" or state.kept >= state.target:
+        return f"{state.kept} of {state.target} kept"
+    return f"episode {state.kept + 1} of {state.target}"

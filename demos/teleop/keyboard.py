@@ -37,10 +37,10 @@ CONTROLS: dict[str, Request] = {
     "\x1b": "quit",
 }
 CONTROLS_HELP = (
-    "Enter: start, success | Backspace: failure | t: stop, the task judges | x: discard | n: once more | "
-    "z: undo last | p: pause | q: quit"
+    "Enter: begin, success | Backspace: failure | t: stop, the task judges\n"
+    "x: discard | n: once more | z: undo the last | p: pause | q: quit\n"
 )
-HELP = f"w/s a/d r/f i/k j/l u/o, arrows: move | 1-9: speed | space: gripper\n{CONTROLS_HELP}\n"
+HELP = f"w/s a/d r/f i/k j/l u/o, arrows: move | 1-9: speed | space: gripper\n{CONTROLS_HELP}"
 HOLD_S = 0.15
 """A terminal tells presses, not releases: a key acts this long, and repeats while it is held."""
 

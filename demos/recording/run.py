@@ -13,7 +13,7 @@ from demos.recording.keeper import Keeper, NothingKept
 from demos.recording.recorder import Recorder, RecordOptions, RecordReport
 from demos.recording.state_line import StateLine
 from demos.recording.writer_process import WriterProcess
-from demos.teleop.device import DeviceOptions
+from demos.teleop.device import DeviceOptions, Watching
 from robot_rlpd.bridge.robots import open_robot
 from robot_rlpd.clock import MonotonicClock
 from robot_rlpd.episode import EpisodeInfo
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from demos.recording.state import RecorderState
     from demos.teleop.device import Controls
     from robot_rlpd.robot import Robot
-    from robot_rlpd.rollout import Listener
 
 UNLIMITED_STEPS = 10**9
 INTERRUPTED = 130
@@ -119,16 +118,12 @@ def run(
     plan: Plan,
     *,
     make_device: Callable[[DeviceOptions], Policy] | None = None,
-    listeners: Callable[[Policy], list[Listener]] = lambda device: [],
-    on_state: Callable[[Policy], Callable[[RecorderState], None] | None] = lambda device: None,
 ) -> Recorded:
     """Run a session.
 
     Args:
         plan: What to do.
         make_device: Instead of the registered one that the plan names.
-        listeners: Who else is told of the steps, given the device.
-        on_state: Who is told of the state besides the terminal, given the device.
 
     Raises:
         StoreError: The store exists already, or cannot be written.
@@ -153,12 +148,12 @@ def run(
         already = keeper.episodes_before if plan.resume and isinstance(keeper, WriterProcess) else 0
         line = StateLine(MonotonicClock())
         stack.callback(line.close)
-        others = on_state(device)
+        watching = device if isinstance(device, Watching) else None
 
         def show(state: RecorderState) -> None:
             line.show(state)
-            if others is not None:
-                others(state)
+            if watching is not None:
+                watching.show(state)
 
         recorder = Recorder(
             robot,
@@ -171,7 +166,7 @@ def run(
             in_real_time=in_real_time or bool(plan.robot),
             report=report,
             on_state=show,
-            listeners=listeners(device),
+            listeners=[watching] if watching is not None else [],
             should_quit=stack.enter_context(stop_on_signals()),
         )
         try:

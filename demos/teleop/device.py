@@ -9,7 +9,9 @@ from robot_rlpd.specs import RobotSpec
 from robot_rlpd.task import TaskSetup
 
 if TYPE_CHECKING:
-    from robot_rlpd.robot import Policy
+    from demos.recording.state import RecorderState
+    from robot_rlpd.episode import Episode, EpisodeInfo, Step
+    from robot_rlpd.robot import Policy, StepResult
 
 Request = Literal["start", "stop", "success", "failure", "discard", "rerecord", "undo", "pause", "quit"]
 """What an operator asks for.
@@ -59,4 +61,25 @@ class Controls(Protocol):
 
     def poll(self) -> list[Request]:
         """What was asked for since the last call, in order, each once; never blocks."""
+        ...
+
+
+@runtime_checkable
+class Watching(Protocol):
+    """A device that shows its operator what goes on; a `rollout.Listener` besides."""
+
+    def show(self, state: RecorderState) -> None:
+        """The state of the session, at every change and every step. Must be quick."""
+        ...
+
+    def on_start(self, spec: RobotSpec, info: EpisodeInfo, first: StepResult, wall_time_s: float) -> None:
+        """As of a listener."""
+        ...
+
+    def on_step(self, step: Step) -> None:
+        """As of a listener."""
+        ...
+
+    def on_end(self, episode: Episode) -> None:
+        """As of a listener."""
         ...

@@ -17,7 +17,7 @@ from demos.teleop.device import DeviceOptions, Watching
 from robot_rlpd.bridge.robots import open_robot
 from robot_rlpd.clock import MonotonicClock
 from robot_rlpd.episode import EpisodeInfo
-from robot_rlpd.errors import StoreError
+from robot_rlpd.errors import StoreError, UnknownNameError
 from robot_rlpd.interrupt import stop_on_signals
 from robot_rlpd.pacing import PacedRobot
 from robot_rlpd.registry import load_entry_point
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from demos.recording.state import RecorderState
-    from demos.teleop.device import Controls
+    from demos.teleop.device import Controls, MakeDevice
     from robot_rlpd.robot import Robot
 
 UNLIMITED_STEPS = 10**9
@@ -160,7 +160,7 @@ def run(
             device,
             setup.task,
             keeper,
-            _options(plan, keeper, already, name, by_person=by_person),
+            _options(plan, keeper, already, device, name),
             controls=_terminal_controls(stack) if by_person and name != "keyboard" else [],
             path=plan.out,
             in_real_time=in_real_time or bool(plan.robot),
@@ -192,6 +192,17 @@ def summary(recorded: Recorded) -> str:
     return "; ".join(parts)
 
 
+def _make_device(make: MakeDevice, name: str, options: DeviceOptions) -> Policy:
+    try:
+        return make(options)
+    except ModuleNotFoundError as error:
+        raise UnknownNameError(
+            f"device '{name}' needs the module '{error.name}', which is not installed",
+            field="device",
+            hint="pip install 'robot-rlpd[demos,teleop]'",
+        ) from error
+
+
 def _own_task(plan: Plan) -> SignalTask:
     return SignalTask(max_episode_steps=plan.task_options.max_episode_steps or UNLIMITED_STEPS)
 
@@ -204,8 +215,10 @@ def _open_keeper(plan: Plan, robot: Robot, stack: contextlib.ExitStack) -> Keepe
     return keeper
 
 
-def _options(plan: Plan, keeper: Keeper, already: int, device: str, *, by_person: bool) -> RecordOptions:
-    info = EpisodeInfo(device=device, operator=plan.operator, notes=plan.notes)
+def _options(plan: Plan, keeper: Keeper, already: int, device: Policy, name: str) -> RecordOptions:
+    by_person = device.source is Source.HUMAN
+    digest = str(getattr(device, "digest", ""))
+    info = EpisodeInfo(device=name, policy=digest, operator=plan.operator, notes=plan.notes)
     options = RecordOptions(
         episodes=plan.episodes or sys.maxsize,
         already=already,

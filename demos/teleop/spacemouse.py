@@ -143,7 +143,7 @@ def make_device(options: DeviceOptions) -> SpaceMouseDevice:
             "the SpaceMouse cannot be opened",
             field="device",
             found=path.decode(),
-            hint='let this user read it, such as by a udev rule: KERNEL=="hidraw*", ATTRS{idVendor}=="256f", MODE="0660"',
+            hint='let this user read it: a udev rule KERNEL=="hidraw*", ATTRS{idVendor}=="256f", TAG+="uaccess"',
         ) from None
     opened.set_nonblocking(1)
     sys.stderr.write(HELP)

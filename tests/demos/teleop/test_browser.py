@@ -1,18 +1,19 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 
 from demos.teleop.browser import HOLD_WITHIN_S, BrowserDevice
+from demos.testing import TeleopConformance, arm_spec
 from robot_rlpd.clock import ManualClock
-from robot_rlpd.specs import ActionComponent, ActionSpec
 
-ARM = ActionSpec(
-    components=(
-        *(ActionComponent(name=f"d{axis}", low=-0.1, high=0.2, unit="m", mode="delta") for axis in "xyz"),
-        ActionComponent(name="gripper_opening", low=0.0, high=0.08, unit="m"),
-    )
-)
+if TYPE_CHECKING:
+    from demos.teleop.device import Request
+    from robot_rlpd.robot import Policy
+
+ARM = arm_spec().action
 HOLD = [0.0, 0.0, 0.0, 0.08]
 
 
@@ -80,3 +81,20 @@ def test_buttons_are_told_once_and_forgotten_at_a_reset(clock: ManualClock) -> N
     device.ask("discard")
     device.reset()
     assert device.poll() == []
+
+
+class TestBrowserConforms(TeleopConformance):
+    def make_device(self) -> Policy:
+        self.clock = ManualClock()
+        self.device = BrowserDevice(arm_spec().action, 10.0, self.clock)
+        return self.device
+
+    def push(self) -> None:
+        self.device.drive([1.0, 0.0, 0.0], self.device.now_s())
+
+    def let_go(self) -> None:
+        self.clock.advance(HOLD_WITHIN_S)
+
+    def ask(self) -> Request:
+        self.device.ask("rerecord")
+        return "rerecord"

@@ -31,6 +31,9 @@ LIBRARY_TABLE = {
     "h5py": ("demos.converters",),
     "zmq": ("robot_rlpd.bridge",),
     "onnxruntime": ("deploy.runtime", "deploy.verify"),
+    "websockets": ("demos.web",),
+    "pygame": ("demos.teleop",),
+    "hid": ("demos.teleop",),
 }
 LIBRARIES = tuple(LIBRARY_TABLE)
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from robot_rlpd.robot import StepResult
     from robot_rlpd.specs import RobotSpec
 
+SWITCH_INTERVAL_S = 0.0005
+
 
 @dataclass(frozen=True, kw_only=True)
 class ServingOptions:
@@ -52,6 +54,8 @@ class BrowserConsole(BrowserDevice):
 
     def __init__(self, spec: RobotSpec, serving: ServingOptions) -> None:
         super().__init__(spec.action, spec.control_rate_hz)
+        # The server's thread must not keep the interpreter from the control loop for Python's usual 5 ms.
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
         self._view = View(spec, self)
         self._server = ConsoleServer(self, self._view, serving)
         self.url = self._server.url

@@ -10,7 +10,8 @@ import numpy as np
 from robot_rlpd.robot import Source
 
 if TYPE_CHECKING:
-    from robot_rlpd.episode_store import EpisodeStore, StoredEpisode
+    from robot_rlpd.episode_store import EpisodeStore
+    from robot_rlpd.store_index import StoredEpisode
 
 
 def summarize(store: EpisodeStore) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import numpy as np
 from robot_rlpd.errors import StoreError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from numpy.typing import DTypeLike, NDArray
@@ -30,23 +31,64 @@ def read_rows(directory: Path, dtype: DTypeLike, chunk_shape: tuple[int, ...], s
     Raises:
         StoreError: A chunk is missing, short or unreadable; names its file.
     """
-    rows = chunk_shape[0]
     out = np.empty((stop - start, *chunk_shape[1:]), dtype)
-    row_bytes = out.itemsize * (chunk_shape[1] if len(chunk_shape) == 2 else 1)
-    flat = out.reshape(-1).view(np.uint8).data
+    for at, until in _parts(start, stop, chunk_shape[0]):
+        _read_part(directory, chunk_shape, at, out[at - start : until - start])
+    return out
+
+
+def read_columns(
+    directory: Path,
+    dtype: DTypeLike,
+    chunk_shape: tuple[int, ...],
+    start: int,
+    stop: int,
+    bounds: Mapping[str, slice],
+) -> dict[str, NDArray[Any]]:
+    """Like `read_rows` for an array of two dimensions, but some of its columns, each an array of its own.
+
+    Rows are spread over the columns chunk by chunk, while they are in the processor's cache.
+
+    Args:
+        directory: Directory of the zarr array.
+        dtype: Its type.
+        chunk_shape: Shape of one chunk.
+        start: First row.
+        stop: Row after the last.
+        bounds: Where each column lies in a row.
+
+    Returns:
+        One contiguous `(stop - start, width)` array per entry of `bounds`.
+    """
+    out = {name: np.empty((stop - start, within.stop - within.start), dtype) for name, within in bounds.items()}
+    buffer = np.empty(chunk_shape, dtype)
+    for at, until in _parts(start, stop, chunk_shape[0]):
+        part = buffer[: until - at]
+        _read_part(directory, chunk_shape, at, part)
+        for name, within in bounds.items():
+            out[name][at - start : until - start] = part[:, within]
+    return out
+
+
+def _parts(start: int, stop: int, rows: int) -> Iterator[tuple[int, int]]:
+    """First row and row after the last of what lies in each chunk."""
     at = start
     while at < stop:
-        chunk = at // rows
-        until = min(stop, (chunk + 1) * rows)
-        path = directory.joinpath("c", str(chunk), *("0" for _ in chunk_shape[1:]))
-        part = flat[(at - start) * row_bytes : (until - start) * row_bytes]
-        try:
-            with path.open("rb", buffering=0) as file:
-                file.seek((at - chunk * rows) * row_bytes)
-                length = file.readinto(part)
-        except OSError as error:
-            raise StoreError(f"cannot read: {error.strerror}", field=str(path)) from None
-        if length != len(part):
-            raise StoreError("the file is cut short", field=str(path), found=f"{length} bytes", allowed=f"{len(part)}")
+        until = min(stop, (at // rows + 1) * rows)
+        yield at, until
         at = until
-    return out
+
+
+def _read_part(directory: Path, chunk_shape: tuple[int, ...], row: int, into: NDArray[Any]) -> None:
+    """Fill `into` with the rows from `row` on, all in one chunk."""
+    chunk, offset = divmod(row, chunk_shape[0])
+    path = directory.joinpath("c", str(chunk), *("0" for _ in chunk_shape[1:]))
+    flat = into.reshape(-1).view(np.uint8).data
+    try:
+        with path.open("rb", buffering=0) as file:
+            file.seek(offset * (flat.nbytes // len(into)))
+            length = file.readinto(flat)
+    except OSError as error:
+        raise StoreError(f"cannot read: {error.strerror}", field=str(path)) from None
+    if length != len(flat):
+        raise StoreError("the file is cut short", field=str(path), found=f"{length} bytes", allowed=f"{len(flat)}")

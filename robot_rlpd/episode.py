@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robot_rlpd.errors import DataError
+from robot_rlpd.frames import FrameCollector, Frames
 from robot_rlpd.robot import Action, Observation, Source, StepResult
 from robot_rlpd.specs import RobotSpec
 from robot_rlpd.task import Outcome
@@ -78,6 +79,8 @@ class Episode:
         robot_times_s: Robot-clock time of each observation, float64, as long as the observations.
         wall_times_s: Wall-clock (Unix) time of each observation, float64, likewise.
         info: Everything else.
+        frames: When the images of a camera were taken and which never came, by the camera's name; a camera that is not
+            in it took its images when they were observed.
     """
 
     spec: RobotSpec
@@ -89,6 +92,7 @@ class Episode:
     robot_times_s: NDArray[np.float64]
     wall_times_s: NDArray[np.float64]
     info: EpisodeInfo
+    frames: dict[str, Frames] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.actions)
@@ -120,12 +124,23 @@ class Episode:
             if set(arrays) != {s.name for s in specs}:
                 raise DataError(field=group, found=sorted(arrays), allowed=str(sorted(s.name for s in specs)))
             expected += [(f"{group}.{s.name}", arrays[s.name], (length, *s.shape)) for s in specs]
+        expected += self._expected_frames(rows)
         for name, array, shape in expected:
             if array.shape != shape:
                 raise DataError(field=name, found=f"shape {array.shape}", allowed=f"shape {shape}")
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 row = int(np.argwhere(~np.isfinite(array))[0][0])
                 raise DataError(field=f"{name}, step {row}", found="NaN or infinity", allowed="finite numbers")
+
+    def _expected_frames(self, rows: int) -> list[tuple[str, NDArray[Any], tuple[int, ...]]]:
+        cameras = [s.name for s in self.spec.observation if s.is_image]
+        for name in self.frames.keys() - set(cameras):
+            raise DataError(field=f"frames.{name}", found="no such camera", allowed=", ".join(cameras) or "none")
+        return [
+            (f"frames.{name}.{attribute}", getattr(frames, attribute), (rows,))
+            for name, frames in self.frames.items()
+            for attribute in ("robot_times_s", "wall_times_s", "dropped")
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +238,7 @@ class EpisodeBuilder:
         self._sources: list[int] = []
         self._robot_times: list[float] = []
         self._wall_times: list[float] = []
+        self._frames = FrameCollector(spec)
 
     def __len__(self) -> int:
         return len(self._actions)
@@ -254,6 +270,7 @@ class EpisodeBuilder:
             sources=self._sources,
             robot_times=self._robot_times,
             wall_times=self._wall_times,
+            frames=self._frames.frames(),
         )
 
     def _observe(self, result: StepResult, wall_time_s: float) -> None:
@@ -261,6 +278,7 @@ class EpisodeBuilder:
             self._observations[spec.name].append(np.array(result.observation[spec.name], spec.dtype))
         self._robot_times.append(result.robot_time_s)
         self._wall_times.append(wall_time_s)
+        self._frames.observe(result, wall_time_s)
 
 
 def assemble_episode(
@@ -274,6 +292,7 @@ def assemble_episode(
     sources: Sequence[int],
     robot_times: Sequence[float],
     wall_times: Sequence[float],
+    frames: dict[str, Frames],
 ) -> Episode:
     """Stack lists of per-step values into an `Episode`; empty lists give arrays of length 0."""
     size = spec.action.size
@@ -287,4 +306,5 @@ def assemble_episode(
         robot_times_s=np.array(robot_times, np.float64),
         wall_times_s=np.array(wall_times, np.float64),
         info=info,
+        frames=frames,
     )

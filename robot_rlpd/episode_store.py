@@ -1,210 +1,67 @@
-"""The one place on disk where experience is kept, and the only file that knows zarr.
+"""The one place on disk where experience is kept.
 
-The layout is described in docs/store-format.md. An appended episode is wholly visible or not at all: the arrays grow
-first, then one atomic replacement of the root metadata states their new lengths, and readers trust only those.
+The layout is described in docs/store-format.md. An appended episode is wholly visible or not at all.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
-import sys
+import time
 import uuid
 import weakref
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import msgspec
 import numpy as np
-import zarr
-import zarr.storage
 
-from robot_rlpd import chunk_files, spool, store_layout
-from robot_rlpd.episode import Episode, EpisodeInfo
+from robot_rlpd import spool, store_layout
 from robot_rlpd.errors import StoreError
-from robot_rlpd.images import JPEG_QUALITY
-from robot_rlpd.specs import RobotSpec, from_builtins, to_builtins
+from robot_rlpd.images import JPEG_QUALITY, ImageCodec
+from robot_rlpd.specs import RobotSpec, from_builtins
+from robot_rlpd.store_codec import EncodedEpisode, EncodedImages, decode_episode, encode_episode, join
+from robot_rlpd.store_edits import Edit, decode_edits, encode_edits
+from robot_rlpd.store_format import codec_of, make_store, open_arrays, upgrade
+from robot_rlpd.store_index import EpisodeIndex, StoredColumns
+from robot_rlpd.store_lock import lock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator
     from types import TracebackType
 
     from numpy.typing import NDArray
-    from zarr.core.buffer import Buffer
 
-FORMAT = "robot-rlpd-episodes"
-VERSION = 1
-CHUNK_BYTES = 2**20
-_BATCH_BYTES = 64 * 2**20
-_BATCH_EPISODES = 1000
+    from robot_rlpd.episode import Episode
+    from robot_rlpd.store_index import StoredEpisode
 
-
-class _SyncedStore(zarr.storage.LocalStore):
-    """A local directory that remembers what was written, to bring it safely to the disk before a commit.
-
-    Every file is written under a temporary name and renamed (by zarr itself).
-    """
-
-    unsynced: set[Path] | None = None
-
-    async def set(self, key: str, value: Buffer) -> None:
-        await super().set(key, value)
-        self.unsynced = (self.unsynced or set()) | {self.root / key}
-
-    def sync(self) -> None:
-        """Wait until the disk holds everything written since the last call."""
-        written, self.unsynced = self.unsynced or set(), None
-        with ThreadPoolExecutor(max_workers=16) as pool:  # together, so that the file system joins them
-            list(pool.map(_sync_file, written | {path.parent for path in written}))
-
-
-def _sync_file(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-class _Arrays:
-    """Named arrays that grow together; their committed lengths are in the attributes of the root group."""
-
-    def __init__(self, path: str, *, writable: bool) -> None:
-        self._path = path
-        self._writable = writable
-        self._store: zarr.storage.LocalStore | zarr.storage.FsspecStore
-        self.attributes: dict[str, Any] = {}
-        self.lengths: dict[str, int] = {}
-        self._arrays: dict[str, zarr.Array[Any]] = {}
-        if "://" not in path:
-            self._store = (_SyncedStore if writable else zarr.storage.LocalStore)(Path(path), read_only=not writable)
-            self.load()
-            return
-        try:
-            self._store = zarr.storage.FsspecStore.from_url(path, read_only=True)
-            self.load()
-        except StoreError:
-            raise
-        except Exception as error:  # every file system behind a URL has errors of its own
-            raise StoreError(f"cannot be read: {error}", field=path) from None
-
-    def load(self) -> None:
-        """Read the committed state."""
-        mode: Literal["r+", "r"] = "r+" if self._writable else "r"
-        try:
-            self._group = zarr.open_group(self._store, mode=mode, zarr_format=3, use_consolidated=False)
-            self.attributes = dict(self._group.attrs)
-            if self.attributes.get("format") != FORMAT:
-                raise StoreError("not an episode store", field=self._path)
-            if self.attributes["version"] != VERSION:
-                raise StoreError(
-                    "written by another version of this program",
-                    field=f"{self._path}, version",
-                    found=self.attributes["version"],
-                    allowed=str(VERSION),
-                )
-            self.lengths = dict(self.attributes["committed"]["lengths"])
-            with zarr.config.set({"array.write_empty_chunks": True}):  # a missing chunk is damage, never zeros
-                self._arrays = {key: self._open_array(key) for key in self.lengths}
-        except FileNotFoundError:
-            raise StoreError("no such store" if not _exists(self._path) else "not a store", field=self._path) from None
-        except (KeyError, TypeError, ValueError) as error:
-            raise StoreError(f"damaged metadata: {error!r}", field=self._path) from None
-
-    def _open_array(self, key: str) -> zarr.Array[Any]:
-        array = self._group[key]
-        if not isinstance(array, zarr.Array) or array.shape[0] < self.lengths[key]:
-            raise StoreError("shorter than its committed length", field=f"{self._path}/{key}")
-        return array
-
-    def read(self, key: str, start: int, stop: int) -> NDArray[Any]:
-        """Rows `start` to `stop` of one array."""
-        array = self._arrays[key]
-        if "://" not in self._path and sys.byteorder == "little":
-            return chunk_files.read_rows(Path(self._path, key), array.dtype, array.chunks, start, stop)
-        return np.asarray(array[start:stop])
-
-    def columns(self, key: str) -> Any:
-        """The column list in the attributes of an array."""
-        return self._arrays[key].attrs["columns"]
-
-    def append(self, blocks: Mapping[str, NDArray[Any]], counts: Mapping[str, int]) -> None:
-        """Add rows to every array, then commit."""
-        try:
-            for key, block in blocks.items():
-                start = self.lengths[key]
-                self._arrays[key].resize((start + len(block), *block.shape[1:]))
-                if len(block):
-                    self._arrays[key][start:] = block
-            lengths = {key: self.lengths[key] + len(block) for key, block in blocks.items()}
-            self._sync()
-            committed = {**counts, "lengths": lengths}
-            self._group.update_attributes({"committed": committed})
-            self._sync()
-        except OSError as error:
-            raise StoreError(f"cannot write: {error.strerror}", field=self._path) from None
-        self.lengths = lengths
-        self.attributes["committed"] = committed
-
-    def truncate(self) -> None:
-        """Cut off what was never committed."""
-        for key, length in self.lengths.items():
-            array = self._arrays[key]
-            if array.shape[0] != length:
-                array.resize((length, *array.shape[1:]))
-
-    def _sync(self) -> None:
-        if isinstance(self._store, _SyncedStore):
-            self._store.sync()
-
-
-def _exists(path: str) -> bool:
-    return "://" in path or Path(path).exists()
-
-
-@dataclass(frozen=True, kw_only=True)
-class StoredEpisode:
-    """What the index of a store says about one episode.
-
-    Attributes:
-        info: Everything that is not an array.
-        num_steps: Number of steps T.
-        first_row: First of its rows in the packed arrays.
-        end_row: Row after its last.
-    """
-
-    info: EpisodeInfo
-    num_steps: int
-    first_row: int
-    end_row: int
-
-    @property
-    def has_final_observation(self) -> bool:
-        """Whether the observation after the last action exists."""
-        return self.end_row - self.first_row == self.num_steps + 1
+BATCH_BYTES = 64 * 2**20
+BATCH_EPISODES = 1000
 
 
 class EpisodeStore:
     """Episodes in a directory: one writer, any number of readers, also while the writer writes.
 
     Get one from `create` or `open`; use it as a context manager. Used from one thread. Errors are `StoreError`.
+    Episodes are seen as their edits left them (`editing.py`).
 
     Attributes:
         path: Local path or URL.
         spec: Spec of the robot.
+        codec: How its images are kept.
         writable: Whether this is the one writer.
     """
 
     def __init__(self, path: str, *, writable: bool) -> None:
         self.path = path
         self.writable = writable
-        self._unlock = weakref.finalize(self, os.close, _lock(path)) if writable else None
+        self._unlock = weakref.finalize(self, os.close, lock(path)) if writable else None
         try:
-            self._arrays = _Arrays(path, writable=writable)
+            self._arrays = open_arrays(path, writable=writable)
+            if writable:
+                upgrade(self._arrays)
             self.spec = from_builtins(self._arrays.attributes["spec"], RobotSpec)
+            self.codec = codec_of(self._arrays.attributes)
             self._layout = {
                 key.removeprefix("steps/"): tuple(
                     msgspec.convert(column, store_layout.Column) for column in self._arrays.columns(key)
@@ -213,8 +70,8 @@ class EpisodeStore:
                 if key.startswith("steps/")
             }
             self._accepted_spec = self.spec
-            self._stored: list[StoredEpisode] = []
-            self._uuids: set[str] = set()
+            self._index = EpisodeIndex(path)
+            self._edits_end = 0
             self._load_index()
         except BaseException:
             self.close()
@@ -222,7 +79,13 @@ class EpisodeStore:
 
     @classmethod
     def create(
-        cls, path: str | Path, spec: RobotSpec, *, exist_ok: bool = False, jpeg_quality: int = JPEG_QUALITY
+        cls,
+        path: str | Path,
+        spec: RobotSpec,
+        *,
+        exist_ok: bool = False,
+        jpeg_quality: int = JPEG_QUALITY,
+        lossless: bool = False,
     ) -> Self:
         """Make an empty store and open it for writing.
 
@@ -231,19 +94,22 @@ class EpisodeStore:
             spec: Spec of the robot.
             exist_ok: Open an existing store of the same spec instead.
             jpeg_quality: 1 to 100.
+            lossless: Keep images exactly, in several times the space of JPEG.
 
         Raises:
             StoreError: It exists already.
             MismatchError: It exists with another spec.
+            ConfigError: No such quality.
         """
         path = Path(path)
+        codec = ImageCodec(name="zstd" if lossless else "jpeg", quality=jpeg_quality)
         if path.exists():
             if exist_ok:
                 return cls.open(path, "a", spec=spec)
             raise StoreError("exists already", field=str(path), hint="choose another name, or say that it may exist")
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         try:
-            _make_tree(temporary, spec, jpeg_quality)
+            make_store(temporary, spec, codec)
             temporary.rename(path)
         except OSError as error:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -264,7 +130,7 @@ class EpisodeStore:
         Args:
             path: Local directory; for reading also any fsspec URL.
             mode: "r" to read; "a" to append, which cuts off what was never committed and recovers episodes that were
-                running when an earlier writer died.
+                running when an earlier writer died. A store of an older version is upgraded.
             spec: Refuse a store of another spec.
             recover_interrupted: Whether "a" recovers such episodes; False forgets them, because they are run again.
 
@@ -300,10 +166,11 @@ class EpisodeStore:
         self.close()
 
     def __len__(self) -> int:
-        return len(self._stored)
+        return len(self._index)
 
     def __contains__(self, episode_uuid: str) -> bool:
-        return episode_uuid in self._uuids
+        """Whether such an episode was ever stored; a deleted one counts until the store is compacted."""
+        return episode_uuid in self._index
 
     def __iter__(self) -> Iterator[Episode]:
         for index in range(len(self)):
@@ -317,7 +184,12 @@ class EpisodeStore:
     @property
     def num_steps(self) -> int:
         """Steps of all episodes."""
-        return int(self._arrays.attributes["committed"]["steps"])
+        return int(self._index.num_steps.sum())
+
+    @property
+    def edits(self) -> list[Edit]:
+        """Everything that was trimmed, relabelled, deleted and undone, in order."""
+        return list(self._index.edits)
 
     @property
     def spool_directory(self) -> Path:
@@ -326,7 +198,11 @@ class EpisodeStore:
 
     def infos(self) -> list[StoredEpisode]:
         """The index: one entry per episode, in the order of writing; reads no columns."""
-        return list(self._stored)
+        return list(self._index.episodes())
+
+    def recorded(self) -> list[StoredEpisode]:
+        """The index as if nothing had been edited: deleted episodes too, nothing trimmed or relabelled."""
+        return self._index.recorded()
 
     def append(self, episode: Episode) -> bool:
         """Store an episode; when this returns it survives a loss of power.
@@ -346,21 +222,45 @@ class EpisodeStore:
         Returns:
             How many were new.
         """
+
+        def encoded() -> Iterator[EncodedEpisode]:
+            offered: set[str] = set()
+            for episode in episodes:
+                if episode.info.uuid in self or episode.info.uuid in offered:
+                    continue
+                offered.add(episode.info.uuid)
+                if episode.spec is not self._accepted_spec:
+                    store_layout.check_spec(self.spec, episode.spec, who=f"episode {episode.info.uuid}")
+                    self._accepted_spec = episode.spec
+                store_layout.check_episode(episode)
+                yield encode_episode(episode, self._layout, self.codec)
+
+        return self.extend_encoded(encoded())
+
+    def extend_encoded(self, episodes: Iterable[EncodedEpisode]) -> int:
+        """Store episodes that come out of another store of the same spec and image codec, without coding them anew.
+
+        Returns:
+            How many were new.
+        """
         added, size = 0, 0
-        batch: dict[str, Episode] = {}
+        batch: dict[str, EncodedEpisode] = {}
         for episode in episodes:
             if episode.info.uuid in self or episode.info.uuid in batch:
                 continue
-            if episode.spec is not self._accepted_spec:
-                store_layout.check_spec(self.spec, episode.spec, who=f"episode {episode.info.uuid}")
-                self._accepted_spec = episode.spec
-            store_layout.check_episode(episode)
             batch[episode.info.uuid] = episode
-            size += sum(array.nbytes for array in episode.observations.values())
-            if size > _BATCH_BYTES or len(batch) == _BATCH_EPISODES:
+            size += episode.nbytes
+            if size > BATCH_BYTES or len(batch) == BATCH_EPISODES:
                 added += self._write(list(batch.values()))
                 batch, size = {}, 0
         return added + self._write(list(batch.values()))
+
+    def add_edit(self, kind: Literal["trim", "relabel", "delete", "undo"], **what: Any) -> Edit:
+        """Add a line to the log of edits and commit it; `editing.py` knows which lines make sense."""
+        self._check_writable()
+        edit = Edit(number=len(self._index.edits) + 1, kind=kind, unix_s=time.time(), **what)
+        self._commit({"edits/log": np.frombuffer(encode_edits([edit]), np.uint8)}, {})
+        return edit
 
     def read(self, index: int) -> Episode:
         """One episode; images are decoded.
@@ -369,22 +269,59 @@ class EpisodeStore:
             IndexError: No such episode.
             StoreError: Its data are damaged or missing.
         """
-        stored = self._stored[index]
-        packed, pixels = self._read_rows(stored.first_row, stored.end_row)
-        return store_layout.unpack(self.spec, self._layout, packed, pixels, stored.num_steps, stored.info)
+        return self.decode(self.read_encoded(self._index.episodes()[index]))
+
+    def read_encoded(self, stored: StoredEpisode) -> EncodedEpisode:
+        """One episode of `infos()` or `recorded()` as it lies on the disk."""
+        first, end = stored.first_row, stored.end_row
+        packed = {dtype: self._arrays.read(f"steps/{dtype}", first, end) for dtype in self._layout}
+        images = {
+            field.name: self._read_images(field.name, stored, packed) for field in store_layout.image_fields(self.spec)
+        }
+        return EncodedEpisode(info=stored.info, num_steps=stored.num_steps, packed=packed, images=images)
+
+    def decode(self, encoded: EncodedEpisode) -> Episode:
+        """The episode in what `read_encoded` found."""
+        return decode_episode(encoded, self.spec, self._layout, self.codec)
 
     def load_all(self) -> list[Episode]:
-        """All episodes, each array read once; the episodes are views into them, images decoded in memory."""
-        packed, pixels = self._read_rows(0, self._arrays.lengths["steps/float64"])
+        """All episodes, their columns read at once; the episodes are views into them, images decoded in memory."""
+        rows = self._arrays.lengths["steps/float64"]
+        packed = {dtype: self._arrays.read(f"steps/{dtype}", 0, rows) for dtype in self._layout}
+        fields = [field.name for field in store_layout.image_fields(self.spec)]
         episodes = []
-        for stored in self._stored:
-            rows = slice(stored.first_row, stored.end_row)
-            own = {dtype: block[rows] for dtype, block in packed.items()}
-            own_pixels = {name: block[rows] for name, block in pixels.items()}
-            episodes.append(
-                store_layout.unpack(self.spec, self._layout, own, own_pixels, stored.num_steps, stored.info)
-            )
+        for stored in self._index.episodes():
+            own = {dtype: block[stored.first_row : stored.end_row] for dtype, block in packed.items()}
+            images = {name: self._read_images(name, stored, own) for name in fields}
+            encoded = EncodedEpisode(info=stored.info, num_steps=stored.num_steps, packed=own, images=images)
+            episodes.append(self.decode(encoded))
         return episodes
+
+    def load_columns(self, names: Collection[str] | None = None) -> StoredColumns:
+        """Whole columns of all episodes, near the speed of reading the same bytes; images are not among them.
+
+        Args:
+            names: Such as "action" or "observation/cube_position"; default all.
+
+        Raises:
+            StoreError: No such column; lists those that exist.
+        """
+        known = [c.name for columns in self._layout.values() for c in columns]
+        for name in names or ():
+            if name not in known:
+                raise StoreError("no such column", field=self.path, found=name, allowed=", ".join(known))
+        rows = self._arrays.lengths["steps/float64"]
+        values: dict[str, NDArray[Any]] = {}
+        for dtype, columns in self._layout.items():
+            wanted = [c for c in columns if names is None or c.name in names]
+            if wanted:
+                bounds = {c.name: slice(c.start, c.stop) for c in wanted}
+                found = self._arrays.read_columns(f"steps/{dtype}", 0, rows, bounds)
+                values |= {c.name: found[c.name].reshape(rows, *c.shape) for c in wanted}
+        index = self._index
+        return StoredColumns(
+            values=values, first_rows=index.first_rows, num_steps=index.num_steps, end_rows=index.end_rows
+        )
 
     def column(self, name: str) -> NDArray[Any]:
         """All rows of one column, such as "source" or "observation/cube_position"; see `StoredEpisode` for the rows.
@@ -392,114 +329,73 @@ class EpisodeStore:
         Raises:
             StoreError: No such column; lists those that exist.
         """
-        for dtype, columns in self._layout.items():
-            for c in columns:
-                if c.name == name:
-                    block = self._arrays.read(f"steps/{dtype}", 0, self._arrays.lengths[f"steps/{dtype}"])
-                    return block[:, c.start : c.stop].reshape(len(block), *c.shape)
-        known = ", ".join(c.name for columns in self._layout.values() for c in columns)
-        raise StoreError("no such column", field=self.path, found=name, allowed=known)
+        return self.load_columns([name]).values[name]
+
+    def checksums(self) -> NDArray[np.int64] | None:
+        """Of all recorded episodes `(E, 5)` with `CHECK_COLUMNS`; None in a store of version 1."""
+        if "episodes/check" not in self._arrays.lengths:
+            return None
+        return self._arrays.read("episodes/check", 0, self._arrays.lengths["episodes/check"])
 
     def refresh(self) -> int:
-        """See what another process has appended meanwhile; returns the number of new episodes."""
+        """See what another process has appended or edited meanwhile; returns by how many episodes there are more."""
         before = len(self)
         if not self.writable:
+            identity = self._arrays.attributes.get("identity")
             self._arrays.load()
+            if self._arrays.attributes.get("identity") != identity:
+                self._index, self._edits_end = EpisodeIndex(self.path), 0
             self._load_index()
         return len(self) - before
 
-    def _write(self, episodes: list[Episode]) -> int:
+    def _write(self, episodes: list[EncodedEpisode]) -> int:
+        self._check_writable()
+        if not episodes:
+            return 0
+        blocks = join(episodes, self._arrays.lengths, self.codec)
+        committed = self._arrays.attributes["committed"]
+        counts = {
+            "episodes": committed["episodes"] + len(episodes),
+            "rows": int(blocks["episodes/index"][-1, 0]),
+            "steps": committed["steps"] + sum(episode.num_steps for episode in episodes),
+        }
+        self._commit(blocks, counts)
+        return len(episodes)
+
+    def _check_writable(self) -> None:
         if not self.writable:
             raise StoreError("opened for reading only", field=self.path)
         if self._unlock is None or not self._unlock.alive:
             raise StoreError("closed", field=self.path)
-        if not episodes:
-            return 0
-        arrays = self._arrays
-        quality = arrays.attributes["jpeg_quality"]
-        blocks = store_layout.encode_batch(episodes, self.spec, self._layout, arrays.lengths, quality)
-        committed = {
-            "episodes": len(self) + len(episodes),
-            "rows": int(blocks["episodes/index"][-1, 0]),
-            "steps": self.num_steps + sum(len(episode) for episode in episodes),
-        }
-        arrays.append(blocks, committed)
+
+    def _commit(self, blocks: dict[str, NDArray[Any]], counts: dict[str, int]) -> None:
+        committed = {name: value for name, value in self._arrays.attributes["committed"].items() if name != "lengths"}
+        self._arrays.append(blocks, committed | counts)
         self._load_index()
-        return len(episodes)
 
     def _load_index(self) -> None:
-        lengths = self._arrays.lengths
-        known = len(self._stored)
-        index = self._arrays.read("episodes/index", max(0, known - 1), lengths["episodes/index"]).tolist()
-        row, _, at = index.pop(0) if known else (0, 0, 0)
-        base = at
-        data = self._arrays.read("episodes/info", base, lengths["episodes/info"]).tobytes()
-        decoder = msgspec.json.Decoder(EpisodeInfo)
-        try:
-            for end_row, num_steps, info_end in index:
-                info = decoder.decode(data[at - base : info_end - base])
-                self._stored.append(StoredEpisode(info=info, num_steps=num_steps, first_row=row, end_row=end_row))
-                self._uuids.add(info.uuid)
-                row, at = end_row, info_end
-        except msgspec.MsgspecError as error:
-            raise StoreError(f"damaged index: {error}", field=f"{self.path}, episode {len(self)}") from None
+        lengths, index = self._arrays.lengths, self._index
+        entries = self._arrays.read("episodes/index", index.num_recorded, lengths["episodes/index"])
+        infos = self._arrays.read("episodes/info", index.info_end, lengths["episodes/info"])
+        edits_end = lengths.get("edits/log", 0)
+        log = self._arrays.read("edits/log", self._edits_end, edits_end).tobytes() if edits_end else b""
+        self._edits_end = edits_end
+        index.extend(entries, infos.tobytes(), decode_edits(log, where=self.path))
 
-    def _read_rows(self, start: int, stop: int) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[np.uint8]]]:
-        packed = {dtype: self._arrays.read(f"steps/{dtype}", start, stop) for dtype in self._layout}
-        pixels = {}
-        for field in store_layout.image_fields(self.spec):
-            ends = self._arrays.read(f"images/{field.name}/ends", max(0, start - 1), stop)
-            base, ends = (ends[0], ends[1:]) if start else (np.int64(0), ends)
-            data = self._arrays.read(f"images/{field.name}/jpeg", int(base), int(ends[-1]) if len(ends) else int(base))
-            pixels[field.name] = store_layout.decode_images(data, ends - base, field)
-        return packed, pixels
+    def _read_images(self, field: str, stored: StoredEpisode, packed: dict[str, NDArray[Any]]) -> EncodedImages:
+        first, end = stored.first_row, stored.end_row
+        earlier = stored.recorded_first_row
+        ends = self._arrays.read(f"images/{field}/ends", max(0, earlier - 1), end)
+        ends = ends if earlier else np.concatenate([np.zeros(1, np.int64), ends])
+        own = ends[first - earlier :]
+        begins = int(own[0])
+        if len(own) > 1 and own[1] == own[0]:  # trimmed in the midst of dropped frames: the one before them stays
+            begins = int(ends[np.searchsorted(ends, begins) - 1])
+        data = self._arrays.read(f"images/{field}/{self.codec.name}", begins, int(own[-1]))
+        return EncodedImages(data=data, ends=own[1:] - begins, frames=self._read_frames(field, first, end, packed))
 
-
-def _make_tree(directory: Path, spec: RobotSpec, jpeg_quality: int) -> None:
-    layout = store_layout.make_layout(spec)
-    widths = store_layout.array_widths(spec)
-    columns: dict[str, Any] = {
-        f"steps/{dtype}": [to_builtins(asdict(column)) for column in columns] for dtype, columns in layout.items()
-    }
-    columns["episodes/index"] = list(store_layout.INDEX_COLUMNS)
-    group = zarr.create_group(zarr.storage.LocalStore(directory), zarr_format=3)
-    for key, (dtype, width) in widths.items():
-        rows = max(1, CHUNK_BYTES // (np.dtype(dtype).itemsize * (width or 1)))
-        group.create_array(
-            key,
-            shape=(0,) if width is None else (0, width),
-            chunks=(rows,) if width is None else (rows, width),
-            dtype=dtype,
-            compressors=None,
-            filters=None,
-            attributes={"columns": columns[key]} if key in columns else None,
-        )
-    group.update_attributes(
-        {
-            "format": FORMAT,
-            "version": VERSION,
-            "spec": to_builtins(spec),
-            "fingerprint": spec.fingerprint,
-            "jpeg_quality": jpeg_quality,
-            "committed": {"episodes": 0, "rows": 0, "steps": 0, "lengths": dict.fromkeys(widths, 0)},
-        }
-    )
-
-
-def _lock(path: str) -> int:
-    """Take the writer's lock on the directory itself; it goes with the process, however that ends."""
-    if "://" in path:
-        raise StoreError("a URL can only be read", field=path)
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError as error:
-        what = "no such store" if isinstance(error, FileNotFoundError) else f"cannot open: {error.strerror}"
-        raise StoreError(what, field=path) from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        busy = isinstance(error, BlockingIOError)
-        what = "another process is writing to it" if busy else f"cannot be locked: {error.strerror}"
-        raise StoreError(what, field=path, hint="wait for it, or open the store for reading" if busy else "") from None
-    return descriptor
+    def _read_frames(self, field: str, first: int, end: int, packed: dict[str, NDArray[Any]]) -> NDArray[np.float64]:
+        if f"images/{field}/frames" in self._arrays.lengths:
+            return self._arrays.read(f"images/{field}/frames", first, end)
+        times = store_layout.unpack({"float64": self._layout["float64"]}, packed, end - first)
+        return np.stack([times["robot_time_s"], times["wall_time_s"], np.zeros(end - first)], axis=1)

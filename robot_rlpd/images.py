@@ -1,13 +1,14 @@
-"""The one image codec: JPEG, with its quality stated where images are stored or sent."""
+"""How images are stored and sent: as JPEG, its quality stated, or without loss."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import simplejpeg
 
-from robot_rlpd.errors import DataError
+from robot_rlpd.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 JPEG_QUALITY = 90
 """Default quality, 1 to 100; colour is not subsampled. About a tenth of the raw size on camera images."""
+
+ZSTD_LEVEL = 1
+"""Fast: higher levels win little on camera images."""
 
 _COLORSPACES = {1: "GRAY", 3: "RGB"}
 
@@ -54,3 +58,45 @@ def decode(
     if image.shape != shape:
         raise DataError(field=name, found=f"an image of shape {image.shape}", allowed=f"shape {shape}")
     return image
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageCodec:
+    """How the images of a store are encoded.
+
+    Attributes:
+        name: "jpeg", or "zstd": the pixels in C order, compressed without loss.
+        quality: Of JPEG, 1 to 100.
+    """
+
+    name: Literal["jpeg", "zstd"] = "jpeg"
+    quality: int = JPEG_QUALITY
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.quality <= 100:
+            raise ConfigError(field="jpeg_quality", found=self.quality, allowed="1 to 100")
+
+    def encode(self, image: NDArray[np.uint8]) -> bytes:
+        """Bytes of a uint8 image `(H, W, C)`."""
+        if self.name == "jpeg":
+            return encode(image, self.quality)
+        from numcodecs.zstd import compress  # comes with zarr
+
+        data: bytes = compress(np.ascontiguousarray(image), ZSTD_LEVEL)
+        return data
+
+    def decode(self, data: NDArray[np.uint8], shape: tuple[int, ...], name: str) -> NDArray[np.uint8]:
+        """The image of `shape` that `data` holds.
+
+        Raises:
+            DataError: Damaged bytes, or an image of another size.
+        """
+        if self.name == "jpeg":
+            return decode(data, shape, name)
+        from numcodecs.zstd import decompress
+
+        try:
+            pixels = np.frombuffer(decompress(data), np.uint8)
+            return pixels.reshape(shape)
+        except (RuntimeError, ValueError) as error:
+            raise DataError(f"damaged image data: {error}", field=name) from None

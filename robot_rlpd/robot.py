@@ -40,6 +40,9 @@ class StepResult:
         signals: The signals declared in the spec; may be empty from `reset`.
         robot_time_s: Time of the observation on the robot's own clock, seconds, never going back.
         fault: Empty, or why the robot cannot go on; the episode then ends as interrupted.
+        frame_times_s: When the image of a camera was taken, on the robot's own clock, seconds; a camera that is not
+            named took it at `robot_time_s`.
+        dropped_frames: Cameras that gave no new image in time; the observation repeats their last one.
     """
 
     observation: Observation
@@ -47,6 +50,8 @@ class StepResult:
     signals: dict[str, NDArray[Any]] = field(default_factory=dict)
     robot_time_s: float = 0.0
     fault: str = ""
+    frame_times_s: dict[str, float] = field(default_factory=dict)
+    dropped_frames: tuple[str, ...] = ()
 
 
 @runtime_checkable

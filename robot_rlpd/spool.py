@@ -44,6 +44,8 @@ class _Observed(msgspec.Struct):
     observation: dict[str, bytes]
     robot_time_s: float
     wall_time_s: float
+    frame_times_s: dict[str, float] = {}
+    dropped_frames: tuple[str, ...] = ()
 
 
 class _Start(msgspec.Struct, tag="start"):
@@ -134,7 +136,13 @@ class EpisodeWriter:
 
     def _observed(self, result: StepResult, wall_time_s: float) -> _Observed:
         observation = _to_bytes(self._spec.observation, result.observation)
-        return _Observed(observation=observation, robot_time_s=result.robot_time_s, wall_time_s=wall_time_s)
+        return _Observed(
+            observation=observation,
+            robot_time_s=result.robot_time_s,
+            wall_time_s=wall_time_s,
+            frame_times_s=result.frame_times_s,
+            dropped_frames=result.dropped_frames,
+        )
 
     def _write(self, frame: _Start | _Step | _End) -> None:
         payload = msgspec.msgpack.encode(frame)
@@ -278,6 +286,8 @@ def _result(
         executed_action=executed,
         signals=signals or {},
         robot_time_s=observed.robot_time_s,
+        frame_times_s=observed.frame_times_s,
+        dropped_frames=observed.dropped_frames,
     )
 
 

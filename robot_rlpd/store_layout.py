@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import numpy as np
 
 from robot_rlpd import images
-from robot_rlpd.episode import Episode, EpisodeInfo
 from robot_rlpd.errors import DataError, MismatchError
-from robot_rlpd.specs import check_contract
+from robot_rlpd.frames import FRAME_COLUMNS
+from robot_rlpd.specs import check_contract, to_builtins
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
+    from robot_rlpd.episode import Episode
+    from robot_rlpd.images import ImageCodec
     from robot_rlpd.specs import ArraySpec, RobotSpec
 
 
@@ -97,33 +98,14 @@ def pack(episode: Episode, layout: Layout) -> dict[str, NDArray[Any]]:
     return packed
 
 
-def unpack(
-    spec: RobotSpec,
-    layout: Layout,
-    packed: Mapping[str, NDArray[Any]],
-    pixels: Mapping[str, NDArray[np.uint8]],
-    steps: int,
-    info: EpisodeInfo,
-) -> Episode:
-    """The inverse of `pack`: an episode whose arrays are views of `packed` and `pixels`."""
+def unpack(layout: Layout, packed: Mapping[str, NDArray[Any]], steps: int) -> dict[str, NDArray[Any]]:
+    """The inverse of `pack`: every column by its name, as a view of `packed`."""
     values: dict[str, NDArray[Any]] = {}
     for dtype, columns in layout.items():
         for c in columns:
             block = packed[dtype][:steps] if c.per_step else packed[dtype]
             values[c.name] = block[:, c.start : c.stop].reshape(len(block), *c.shape)
-    return Episode(
-        spec=spec,
-        observations={
-            s.name: pixels[s.name] if s.name in pixels else values[f"observation/{s.name}"] for s in spec.observation
-        },
-        actions=values["action"],
-        executed_actions=values["executed_action"],
-        signals={s.name: values[f"signal/{s.name}"] for s in spec.signals},
-        sources=values["source"],
-        robot_times_s=values["robot_time_s"],
-        wall_times_s=values["wall_time_s"],
-        info=info,
-    )
+    return values
 
 
 def check_spec(wanted: RobotSpec, offered: RobotSpec, *, who: str) -> None:
@@ -161,48 +143,35 @@ def check_episode(episode: Episode) -> None:
 
 INDEX_COLUMNS = ("row_end", "num_steps", "info_end")
 """Columns of the int64 array episodes/index: the row after the episode's last, T, and the end of its info bytes."""
+CHECK_COLUMNS = (*INDEX_COLUMNS, "data_crc32", "info_crc32")
+"""Columns of the int64 array episodes/check: the index once more, with checksums; -1 where nobody wrote them down."""
 
 
-def array_widths(spec: RobotSpec) -> dict[str, tuple[str, int | None]]:
+def array_widths(spec: RobotSpec, codec: ImageCodec) -> dict[str, tuple[str, int | None]]:
     """Path, dtype and width (None for one dimension) of every array of a store."""
     arrays: dict[str, tuple[str, int | None]] = {
         f"steps/{dtype}": (dtype, columns[-1].stop) for dtype, columns in make_layout(spec).items()
     }
     for s in image_fields(spec):
-        arrays |= {f"images/{s.name}/jpeg": ("uint8", None), f"images/{s.name}/ends": ("int64", None)}
-    return arrays | {"episodes/info": ("uint8", None), "episodes/index": ("int64", len(INDEX_COLUMNS))}
+        arrays[f"images/{s.name}/{codec.name}"] = ("uint8", None)
+        arrays[f"images/{s.name}/ends"] = ("int64", None)
+    arrays |= {"episodes/info": ("uint8", None), "episodes/index": ("int64", len(INDEX_COLUMNS))}
+    return arrays | added_widths(spec)
 
 
-def encode_batch(
-    episodes: Sequence[Episode], spec: RobotSpec, layout: Layout, lengths: Mapping[str, int], quality: int
-) -> dict[str, NDArray[Any]]:
-    """What to append to every array of a store, given their present lengths."""
-    blocks: dict[str, list[NDArray[Any]]] = {f"steps/{dtype}": [] for dtype in layout}
-    for episode in episodes:
-        for dtype, block in pack(episode, layout).items():
-            blocks[f"steps/{dtype}"].append(block)
-    arrays = {key: np.concatenate(parts) for key, parts in blocks.items()}
-    for s in image_fields(spec):
-        encoded = [images.encode(image, quality) for episode in episodes for image in episode.observations[s.name]]
-        arrays[f"images/{s.name}/ends"] = _ends(encoded) + lengths[f"images/{s.name}/jpeg"]
-        arrays[f"images/{s.name}/jpeg"] = np.frombuffer(b"".join(encoded), np.uint8)
-    infos = [msgspec.json.encode(episode.info) for episode in episodes]
-    arrays["episodes/info"] = np.frombuffer(b"".join(infos), np.uint8)
-    row_ends = np.cumsum([len(episode.robot_times_s) for episode in episodes]) + lengths["steps/float64"]
-    num_steps = np.array([len(episode) for episode in episodes])
-    arrays["episodes/index"] = np.stack([row_ends, num_steps, _ends(infos) + lengths["episodes/info"]], axis=1)
-    return arrays
+def added_widths(spec: RobotSpec) -> dict[str, tuple[str, int | None]]:
+    """Those arrays that version 1 of the format did not have."""
+    frames: dict[str, tuple[str, int | None]] = {
+        f"images/{s.name}/frames": ("float64", len(FRAME_COLUMNS)) for s in image_fields(spec)
+    }
+    return frames | {"episodes/check": ("int64", len(CHECK_COLUMNS)), "edits/log": ("uint8", None)}
 
 
-def _ends(parts: Sequence[bytes]) -> NDArray[np.int64]:
-    return np.cumsum([len(part) for part in parts], dtype=np.int64)
-
-
-def decode_images(data: NDArray[np.uint8], ends: NDArray[np.int64], spec: ArraySpec) -> NDArray[np.uint8]:
-    """All images of a field `(N, H, W, C)`; `ends` count from the beginning of `data`."""
-    out = np.empty((len(ends), *spec.shape), np.uint8)
-    start = 0
-    for row, end in enumerate(ends.tolist()):
-        out[row] = images.decode(data[start:end], spec.shape, f"observation.{spec.name}, image {row}")
-        start = end
-    return out
+def column_attributes(spec: RobotSpec) -> dict[str, Any]:
+    """What the attribute `columns` of an array says, by its path."""
+    steps = {
+        f"steps/{dtype}": [to_builtins(asdict(column)) for column in columns]
+        for dtype, columns in make_layout(spec).items()
+    }
+    frames = {f"images/{s.name}/frames": list(FRAME_COLUMNS) for s in image_fields(spec)}
+    return {**steps, **frames, "episodes/index": list(INDEX_COLUMNS), "episodes/check": list(CHECK_COLUMNS)}

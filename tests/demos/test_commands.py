@@ -93,7 +93,7 @@ def test_info_and_list_describe_a_store(tmp_path: Path, capsys: pytest.CaptureFi
     assert summary["ended"] == {"terminated": 3}
     assert summary["sources"] == {"scripted": store.num_steps}
     assert summary["control_rate_hz"] == 10.0
-    assert summary["format_version"] == 1
+    assert summary["format_version"] == 2
     assert set(summary["lengths"]) == {"min", "median", "max"}
     assert set(summary["fields"]) == {"position", "target"}
     commands.list_episodes(ListConfig(path=str(tmp_path / "store"), json=True))

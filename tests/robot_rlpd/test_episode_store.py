@@ -1,13 +1,11 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hypothesis.extra.numpy as hnp
 import numpy as np
@@ -16,7 +14,7 @@ import zarr.storage
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from robot_rlpd import episode_store
+from robot_rlpd import store_arrays
 from robot_rlpd.episode import Ended, Episode, EpisodeInfo
 from robot_rlpd.episode_store import EpisodeStore
 from robot_rlpd.errors import DataError, MismatchError, StoreError
@@ -25,8 +23,10 @@ from robot_rlpd.rollout import rollout
 from robot_rlpd.specs import DTYPES, ActionComponent, ActionSpec, ArraySpec, RobotSpec
 from robot_rlpd.testing import FakeRobot, FakeTask, fake_spec
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 SPEC = fake_spec()
-DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 def make_episode(seed: int, steps: int = 5) -> Episode:
@@ -268,7 +268,7 @@ def test_another_version_is_refused_naming_what_is_allowed(tmp_path: Path) -> No
     metadata = json.loads((tmp_path / "store/zarr.json").read_text())
     metadata["attributes"]["version"] = 99
     (tmp_path / "store/zarr.json").write_text(json.dumps(metadata))
-    with pytest.raises(StoreError, match=r"version: .* found 99; allowed: 1"):
+    with pytest.raises(StoreError, match=r"version: .* found 99; allowed: 1, 2"):
         EpisodeStore.open(tmp_path / "store")
 
 
@@ -371,7 +371,7 @@ def test_a_reader_at_any_moment_of_an_append_sees_whole_episodes(
 
 
 def test_an_episode_longer_than_a_chunk_is_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(episode_store, "CHUNK_BYTES", 128)
+    monkeypatch.setattr(store_arrays, "CHUNK_BYTES", 128)
     recorded = [make_episode(seed, steps=17) for seed in range(4)]
     with EpisodeStore.create(tmp_path / "store", SPEC) as store:
         store.append(recorded[0])
@@ -397,17 +397,26 @@ def test_a_full_disk_is_an_error_and_the_store_goes_on_afterwards(
         assert_same(store.read(1), recorded[1])
 
 
-def test_the_documented_way_to_read_with_zarr_alone_works(tmp_path: Path) -> None:
-    recorded = [make_episode(seed) for seed in range(3)]
+def test_columns_of_all_episodes_are_contiguous_and_their_rows_belong_to_the_episodes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_arrays, "CHUNK_BYTES", 128)
+    recorded = [make_episode(seed, steps=seed + 9) for seed in range(3)]
     with EpisodeStore.create(tmp_path / "store", SPEC) as store:
         store.extend(recorded)
-    page = (DOCS / "store-format.md").read_text()
-    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    names: dict[str, Any] = {"path": tmp_path / "store"}
-    exec(code, names)
-    for (info, actions), episode in zip(names["episodes"], recorded, strict=True):
-        assert info["uuid"] == episode.info.uuid
-        np.testing.assert_array_equal(actions, episode.actions)
+    for path in (str(tmp_path / "store"), f"file://{tmp_path}/store"):
+        loaded = EpisodeStore.open(path).load_columns()
+        assert all(array.flags.c_contiguous for array in loaded.values.values())
+        bounds = zip(loaded.first_rows, loaded.num_steps, loaded.end_rows, strict=True)
+        for (first, steps, end), episode in zip(bounds, recorded, strict=True):
+            rows = slice(first, end)
+            for name, array in episode.observations.items():
+                np.testing.assert_array_equal(loaded.values[f"observation/{name}"][rows], array)
+            for name, array in episode.signals.items():
+                np.testing.assert_array_equal(loaded.values[f"signal/{name}"][rows][:steps], array)
+            np.testing.assert_array_equal(loaded.values["executed_action"][rows][:steps], episode.executed_actions)
+    some = EpisodeStore.open(tmp_path / "store").load_columns(["action", "source"])
+    assert set(some.values) == {"action", "source"}
 
 
 def test_a_column_is_read_alone(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import mmap
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 import numpy as np
@@ -45,13 +45,26 @@ class Opened(msgspec.Struct, tag=True):
     last_seed: int
 
 
+class Times(msgspec.Struct):
+    """When an observation was made, and its frames."""
+
+    robot_time_s: float
+    wall_time_s: float
+    frame_times_s: dict[str, float]
+    dropped_frames: tuple[str, ...]
+
+    @classmethod
+    def of(cls, result: StepResult, wall_time_s: float) -> Self:
+        """Those of a result."""
+        return cls(result.robot_time_s, wall_time_s, result.frame_times_s, result.dropped_frames)
+
+
 class Start(msgspec.Struct, tag=True):
     """An episode begins with the observation in a slot."""
 
     slot: int
     info: EpisodeInfo
-    robot_time_s: float
-    wall_time_s: float
+    times: Times
 
 
 class Step(msgspec.Struct, tag=True):
@@ -59,8 +72,7 @@ class Step(msgspec.Struct, tag=True):
 
     slot: int
     source: int
-    robot_time_s: float
-    wall_time_s: float
+    times: Times
 
 
 class Spooled(msgspec.Struct, tag=True):
@@ -138,13 +150,15 @@ class Slots:
         for field in self._spec.signals:
             self._array(slot, f"s/{field.name}")[...] = result.signals.get(field.name, 0)
 
-    def read(self, slot: int, robot_time_s: float) -> tuple[Action, StepResult]:
+    def read(self, slot: int, times: Times) -> tuple[Action, StepResult]:
         """A step; its arrays are those of the slot: use them before it is free again."""
         result = StepResult(
             observation={field.name: self._array(slot, f"o/{field.name}") for field in self._spec.observation},
             executed_action=self._array(slot, "executed_action"),
             signals={field.name: self._array(slot, f"s/{field.name}") for field in self._spec.signals},
-            robot_time_s=robot_time_s,
+            robot_time_s=times.robot_time_s,
+            frame_times_s=times.frame_times_s,
+            dropped_frames=times.dropped_frames,
         )
         return self._array(slot, "action"), result
 

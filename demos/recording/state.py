@@ -7,8 +7,6 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -24,9 +22,6 @@ LATE = 1.1
 RATE_WINDOW = 20
 """The measured rate is that of the last so many steps."""
 DISK_PERIOD_S = 1.0
-FRAME_TIME = "frame_time_s/"
-"""A robot whose cameras run on their own signals the time of the frame in each observation under this name and the
-camera's field. A time that did not change is a frame that was dropped: the image is the one before."""
 
 
 @dataclass(kw_only=True)
@@ -84,8 +79,6 @@ class Meter:
         self._clock = clock
         self._path = path
         self._late_s = LATE * spec.control_period_s if in_real_time else float("inf")
-        self._frames = [s.name for s in spec.signals if s.name.startswith(FRAME_TIME)]
-        self._frame_times: dict[str, float] = {}
         self._ticks: deque[float] = deque(maxlen=RATE_WINDOW + 1)
         self._started_s = self._disk_s = -float("inf")
         state.control_rate_hz = spec.control_rate_hz
@@ -96,7 +89,6 @@ class Meter:
         self._started_s = self._clock.now_s()
         self._ticks.clear()
         self._ticks.append(self._started_s)
-        self._frame_times.clear()
         self._state.steps, self._state.seconds = 0, 0.0
 
     def resume(self) -> None:
@@ -114,10 +106,7 @@ class Meter:
         state.seconds = now_s - self._started_s
         if now_s > self._ticks[0]:
             state.rate_hz = (len(self._ticks) - 1) / (now_s - self._ticks[0])
-        for name in self._frames:
-            time_s = float(np.asarray(step.result.signals.get(name, np.nan)))
-            state.dropped_frames += int(self._frame_times.get(name) == time_s)
-            self._frame_times[name] = time_s
+        state.dropped_frames += len(step.result.dropped_frames)
         self.look_at_disk()
 
     def look_at_disk(self) -> None:

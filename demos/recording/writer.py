@@ -58,13 +58,13 @@ def _serve(connection: socket.socket, messages: Iterator[Any], first: handover.O
         asked_to_close = False
         for message in messages:
             match message:
-                case handover.Start(slot, info, robot_time_s, wall_time_s):
-                    _, result = slots.read(slot, robot_time_s)
-                    keeper.start(spec, info, result, wall_time_s)
+                case handover.Start(slot, info, times):
+                    _, result = slots.read(slot, times)
+                    keeper.start(spec, info, result, times.wall_time_s)
                     _acknowledge(connection, slot)
-                case handover.Step(slot, source, robot_time_s, wall_time_s):
-                    action, result = slots.read(slot, robot_time_s)
-                    keeper.step(action, Source(source), result, wall_time_s)
+                case handover.Step(slot, source, times):
+                    action, result = slots.read(slot, times)
+                    keeper.step(action, Source(source), result, times.wall_time_s)
                     _acknowledge(connection, slot)
                 case handover.End(info, keep):
                     keeper.end(info, keep=keep)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from demos.recording import handover
-from demos.recording.handover import Slots, receive, send
+from demos.recording.handover import Slots, Times, receive, send
 from robot_rlpd import errors
 from robot_rlpd.errors import RobotRlpdError, StoreError
 from robot_rlpd.specs import to_builtins
@@ -94,14 +94,14 @@ class WriterProcess:
         self._slots.write(slot, first)
         self._running_slots.clear()
         self.acknowledged_steps = 0
-        self._send(handover.Start(slot, info, first.robot_time_s, wall_time_s))
+        self._send(handover.Start(slot, info, Times.of(first, wall_time_s)))
 
     def step(self, action: Action, source: Source, result: StepResult, wall_time_s: float) -> None:
         """Hand a step over."""
         slot = self._take_slot()
         self._slots.write(slot, result, action)
         self._running_slots.add(slot)
-        self._send(handover.Step(slot, int(source), result.robot_time_s, wall_time_s))
+        self._send(handover.Step(slot, int(source), Times.of(result, wall_time_s)))
 
     def end(self, info: EpisodeInfo, *, keep: bool) -> None:
         """Hand the end over."""

@@ -231,21 +231,21 @@ def test_device_and_keyboard_are_asked_at_once(store: EpisodeStore) -> None:
     assert labels(store) == [(True, Ended.TRUNCATED, 0)]
 
 
-def test_a_frame_whose_time_stands_still_is_counted_as_dropped(tmp_path: Path) -> None:
-    spec = fake_spec()
-    spec = replace(
-        spec, signals=(*spec.signals, ArraySpec(name="frame_time_s/camera", shape=(), dtype="float64", unit="s"))
-    )
+def test_a_dropped_frame_is_counted_and_stored_as_dropped(tmp_path: Path) -> None:
+    camera = ArraySpec(name="camera", shape=(8, 8, 3), dtype="uint8", is_image=True)
+    spec = replace(fake_spec(), observation=(*fake_spec().observation, camera))
 
     class Stalling(FakeRobot):
         def step(self, action: Action) -> Any:
-            result = super().step(action)
-            time_s = min(len(self.executed), 2)
-            return replace(result, signals={**result.signals, "frame_time_s/camera": np.array(time_s, np.float64)})
+            dropped = ("camera",) if len(self.executed) in (1, 2) else ()
+            return replace(super().step(action), dropped_frames=dropped)
+
+        def _observation(self) -> Observation:
+            return {**super()._observation(), "camera": np.zeros(camera.shape, np.uint8)}
 
     with EpisodeStore.create(tmp_path / "frames", spec) as store:
         report = by_hand(store, "start", "", "", "", "success", "quit", robot=Stalling(spec))
-        assert store.read(0).signals["frame_time_s/camera"].tolist() == [1, 2, 2, 2]
+        assert store.read(0).frames["camera"].dropped.tolist() == [False, False, True, True, False]
     assert report.dropped_frames == 2
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from demos.recording.handover import Slots, size_bytes
+from demos.recording.handover import Slots, Times, size_bytes
 from demos.recording.keeper import KeepListener
 from demos.recording.writer_process import WriterProcess
 from robot_rlpd.episode import Ended, EpisodeInfo
@@ -40,8 +40,19 @@ class FilmedRobot(FakeRobot):
         super().__init__(WITH_CAMERA)
 
     def _observation(self) -> Observation:
-        grey = np.full(CAMERA.shape, 10 * len(self.executed), np.uint8)
+        taken = len(self.executed) - int(self._drops)  # a dropped frame leaves the one before
+        grey = np.full(CAMERA.shape, 10 * taken, np.uint8)
         return {**super()._observation(), "camera": grey}
+
+    @property
+    def _drops(self) -> bool:
+        return len(self.executed) % 3 == 2
+
+    def step(self, action: Action) -> StepResult:
+        result = super().step(action)
+        taken_s = result.robot_time_s - 0.02
+        dropped = ("camera",) if self._drops else ()
+        return replace(result, frame_times_s={"camera": taken_s}, dropped_frames=dropped)
 
 
 def run_episode(writer: WriterProcess, robot: FakeRobot, seed: int = 0) -> Episode:
@@ -84,6 +95,7 @@ def test_what_is_handed_over_is_stored(tmp_path: Path) -> None:
         for stored, episode in zip(store, episodes, strict=True):
             for name in ("actions", "executed_actions", "sources", "robot_times_s", "wall_times_s"):
                 assert np.array_equal(getattr(stored, name), getattr(episode, name)), name
+            assert np.array_equal(stored.frames["camera"].rows(), episode.frames["camera"].rows())
             for name, array in episode.signals.items():
                 assert np.array_equal(stored.signals[name], array)
             assert np.array_equal(stored.observations["position"], episode.observations["position"])
@@ -202,10 +214,12 @@ def test_slots_share_their_memory() -> None:
     robot.reset(seed=0)
     sent = robot.step(np.array([0.25, -0.25], np.float32))
     ours.write(ours.count - 1, sent, np.array([9.0, -9.0], np.float32))
-    action, received = theirs.read(theirs.count - 1, sent.robot_time_s)
+    action, received = theirs.read(theirs.count - 1, Times.of(sent, 0.0))
     assert action.tolist() == [9.0, -9.0]
     assert received.executed_action is not None
     assert received.executed_action.tolist() == [0.25, -0.25]
     for name, array in sent.observation.items():
         assert np.array_equal(received.observation[name], array), name
     assert received.robot_time_s == sent.robot_time_s
+    assert received.frame_times_s == sent.frame_times_s
+    assert received.dropped_frames == sent.dropped_frames

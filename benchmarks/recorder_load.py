@@ -10,7 +10,6 @@ measured with and without real-time priority, where that is permitted.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import sys
@@ -23,17 +22,17 @@ import numpy as np
 
 from benchmarks.machine import machine
 from benchmarks.recorder_crash import FilmedRobot, Numbering, film_spec
+from demos.recording.priority import real_time_priority
 from demos.recording.recorder import Recorder, RecordOptions
 from demos.recording.writer_process import WriterProcess
 from robot_rlpd.episode import EpisodeInfo
+from robot_rlpd.errors import ConfigError
 from robot_rlpd.pacing import PacedRobot
 from robot_rlpd.robot import Source
 from robot_rlpd.rollout import SilentListener
 from robot_rlpd.testing import FakeTask
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from robot_rlpd.episode import Step
     from robot_rlpd.specs import RobotSpec
 
@@ -58,11 +57,13 @@ def main() -> int:
         for number, (name, spec) in enumerate(SETTINGS.items()):
             result[name] = {"cost": cost(Path(folder) / f"cost_{number}", spec)}
             result[name]["rate"] = rate(Path(folder) / f"rate_{number}", spec, arguments.seconds)
-            with real_time_priority() as permitted:
-                real_time = (
-                    rate(Path(folder) / f"real_{number}", spec, arguments.seconds) if permitted else "not permitted"
-                )
-            result[name]["rate_with_real_time_priority"] = real_time
+            try:
+                with real_time_priority():
+                    result[name]["rate_with_real_time_priority"] = rate(
+                        Path(folder) / f"real_{number}", spec, arguments.seconds
+                    )
+            except ConfigError as error:
+                result[name]["rate_with_real_time_priority"] = str(error)
     result["machine"] = machine() | {"load": os.getloadavg()}
     sys.stdout.write(json.dumps(result, indent=None if arguments.json else 1) + "\n")
     return 0
@@ -154,20 +155,6 @@ def rate(path: Path, spec: RobotSpec, seconds: float) -> dict[str, float]:
         "lateness_us_p99": round(float(np.percentile(late_s, 99)) * 1e6, 1),
         "lateness_us_max": round(float(late_s.max()) * 1e6, 1),
     }
-
-
-@contextlib.contextmanager
-def real_time_priority() -> Iterator[bool]:
-    """SCHED_FIFO for this process alone, if it is permitted."""
-    try:
-        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(10))
-    except PermissionError:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 if __name__ == "__main__":

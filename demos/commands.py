@@ -62,6 +62,9 @@ class RecordConfig:
     """Seconds between two episodes to put the scene in order, at least 0; by default a device that a person operates
     waits until the operator begins, and others do not wait."""
 
+    real_time: bool = False
+    """Ask for real-time priority (SCHED_FIFO) for the control loop; doctor says whether it is permitted."""
+
     operator: str = ""
     """Who demonstrates, kept with every episode."""
 
@@ -112,6 +115,7 @@ def record(config: RecordConfig) -> int:
         seed=config.seed,
         keep_failures=config.keep_failures,
         reset_time_s=config.reset_time_s,
+        real_time=config.real_time,
         operator=config.operator,
         notes=config.notes,
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from demos.recording.keeper import Keeper, NothingKept
+from demos.recording.priority import real_time_priority
 from demos.recording.recorder import Recorder, RecordOptions, RecordReport
 from demos.recording.state_line import StateLine
 from demos.recording.writer_process import WriterProcess
@@ -56,6 +57,7 @@ class Plan:
         reset_time_s: None waits for the operator where a person operates, and not at all elsewhere.
         operator: Who demonstrates.
         notes: Free text.
+        real_time: Ask for real-time priority.
     """
 
     setup: TaskSetup | None
@@ -73,6 +75,7 @@ class Plan:
     reset_time_s: float | None = None
     operator: str = ""
     notes: str = ""
+    real_time: bool = False
 
 
 @dataclass(kw_only=True)
@@ -169,6 +172,8 @@ def run(
             listeners=[watching] if watching is not None else [],
             should_quit=stack.enter_context(stop_on_signals()),
         )
+        if plan.real_time:
+            stack.enter_context(real_time_priority())
         try:
             recorder.run()
         except KeyboardInterrupt:

@@ -58,6 +58,9 @@ class ConsoleConfig:
     seed: int = 0
     """Seed of the first reset; every attempt takes the next."""
 
+    real_time: bool = False
+    """Ask for real-time priority (SCHED_FIFO) for the control loop; doctor says whether it is permitted."""
+
     operator: str = ""
     """Who demonstrates, kept with every episode."""
 
@@ -113,6 +116,7 @@ def console(config: ConsoleConfig) -> int:
         episodes=config.episodes,
         seed=config.seed,
         reset_time_s=config.reset_time_s,
+        real_time=config.real_time,
         operator=config.operator,
         notes=config.notes,
     )

@@ -58,6 +58,8 @@ def describe_episode(index: int, episode: StoredEpisode) -> dict[str, Any]:
         "operator": info.operator,
         "notes": info.notes,
         "started_unix_s": info.started_unix_s,
+        "trimmed": episode.is_trimmed,
+        "relabelled": episode.is_relabelled,
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from robot_rlpd.errors import ConfigError
@@ -77,6 +78,55 @@ def undo(store: EpisodeStore, number: int | None = None) -> Edit:
         raise ConfigError("is undone already", field=f"edit {number}", hint="undo the undoing")
     store.add_edit("undo", undoes=number)
     return edits[number - 1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PastEdit:
+    """One line of the log, for people.
+
+    Attributes:
+        number: Counted from 1.
+        kind: trim, relabel, delete or undo.
+        counts: Whether it was not undone.
+        unix_s: When.
+        uuids: The episodes that it concerns.
+        what: What was done, in words.
+    """
+
+    number: int
+    kind: str
+    counts: bool
+    unix_s: float
+    uuids: tuple[str, ...]
+    what: str
+
+
+def history(store: EpisodeStore) -> list[PastEdit]:
+    """Every edit since the store was made or compacted."""
+    recorded = store.recorded()
+    edits = store.edits
+    gone = undone(edits)
+    return [
+        PastEdit(
+            number=edit.number,
+            kind=edit.kind,
+            counts=edit.number not in gone,
+            unix_s=edit.unix_s,
+            uuids=tuple(recorded[number].info.uuid for number in edit.episodes),
+            what=_words(edit, [recorded[number].info.uuid[:8] for number in edit.episodes]),
+        )
+        for edit in edits
+    ]
+
+
+def _words(edit: Edit, names: list[str]) -> str:
+    if edit.kind == "undo":
+        return f"edit {edit.undoes}"
+    shown = " ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    if edit.kind == "trim":
+        return f"{shown} to steps {edit.start}:{edit.stop} as recorded"
+    changes = ", ".join(f"{name}: {value}" for name, value in edit.changes.items())
+    return f"{shown} {changes}" if edit.kind == "relabel" else shown
 
 
 def _numbers(episodes: Sequence[StoredEpisode]) -> tuple[int, ...]:

@@ -262,6 +262,11 @@ class EpisodeStore:
         self._commit({"edits/log": np.frombuffer(encode_edits([edit]), np.uint8)}, {})
         return edit
 
+    def take_over_edits(self, edits: Iterable[Edit]) -> None:
+        """Put a whole log of edits into a store that has none."""
+        self._check_writable()
+        self._commit({"edits/log": np.frombuffer(encode_edits(edits), np.uint8)}, {})
+
     def read(self, index: int) -> Episode:
         """One episode; images are decoded.
 
@@ -330,6 +335,19 @@ class EpisodeStore:
             StoreError: No such column; lists those that exist.
         """
         return self.load_columns([name]).values[name]
+
+    def frames(self, camera: str) -> NDArray[np.float64]:
+        """When each image of a camera was taken, and whether it was dropped: all rows `(N, 3)`, `FRAME_COLUMNS`.
+
+        Raises:
+            StoreError: No such camera; lists those that exist.
+        """
+        cameras = [field.name for field in store_layout.image_fields(self.spec)]
+        if camera not in cameras:
+            raise StoreError("no such camera", field=self.path, found=camera, allowed=", ".join(cameras) or "none")
+        rows = self._arrays.lengths["steps/float64"]
+        packed = {"float64": self._arrays.read("steps/float64", 0, rows)}
+        return self._read_frames(camera, 0, rows, packed)
 
     def checksums(self) -> NDArray[np.int64] | None:
         """Of all recorded episodes `(E, 5)` with `CHECK_COLUMNS`; None in a store of version 1."""

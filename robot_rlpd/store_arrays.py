@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from zarr.core.buffer import Buffer
 
 CHUNK_BYTES = 2**20
+COPY = "copy_of_the_root"
+"""Attribute of the group `episodes`: what the root says of the store, in case its file is damaged."""
 _LOADS = 10
 
 
@@ -247,6 +249,7 @@ def make_arrays(
     group = zarr.create_group(zarr.storage.LocalStore(directory), zarr_format=3)
     for key, (dtype, width) in widths.items():
         _make_array(group, key, dtype, width, columns.get(key))
+    group.require_group("episodes").update_attributes({COPY: dict(attributes)})
     committed = {"episodes": 0, "rows": 0, "steps": 0, "lengths": dict.fromkeys(widths, 0)}
     group.update_attributes({**attributes, "committed": committed})
 

@@ -27,7 +27,7 @@ LIBRARY_TABLE = {
     "mujoco": ("sim",),
     "gymnasium": ("robot_rlpd.env", "robot_rlpd.learner", "sim"),
     "gymnasium_robotics": ("robot_rlpd.env", "robot_rlpd.learner", "sim"),
-    "zarr": ("robot_rlpd.episode_store",),
+    "zarr": ("robot_rlpd.store_arrays",),
     "h5py": ("demos.converters",),
     "zmq": ("robot_rlpd.bridge",),
     "onnxruntime": ("deploy.runtime", "deploy.verify"),
@@ -152,7 +152,8 @@ def test_ground_floor_bridge_and_runtime_load_no_heavy_library() -> None:
 
 
 def test_the_episode_library_is_loaded_only_when_needed() -> None:
-    above = ("robot_rlpd.learner", "robot_rlpd.env", "robot_rlpd.episode_store")
+    stores = ("episode_store", "store_arrays", "store_format", "store_compact", "store_salvage", "store_repair")
+    above = ("robot_rlpd.learner", "robot_rlpd.env", *(f"robot_rlpd.{name}" for name in stores))
     assert not brought_by(modules_in("robot_rlpd", "deploy.runtime", but=above), ("zarr",))
 
 

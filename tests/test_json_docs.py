@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,9 @@ import pytest
 from deploy import quickstart as quickstart_module
 from robot_rlpd.bridge.server import RobotServer
 from robot_rlpd.cli import main
+from robot_rlpd.episode_store import EpisodeStore
 from robot_rlpd.registry import entry_points
+from robot_rlpd.specs import ArraySpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,6 +111,12 @@ def test_the_evaluation_in_training_is_that_of_eval(here: Path) -> None:
     [
         ("demos info", "demos info demos.zarr"),
         ("demos list", "demos list demos.zarr"),
+        ("demos stats", "demos stats demos.zarr"),
+        ("demos validate", "demos validate demos.zarr"),
+        ("demos repair", "demos repair demos.zarr"),
+        ("demos replay", "demos replay demos.zarr 0"),
+        ("demos merge", "demos merge demos.zarr --out merged.zarr"),
+        ("demos split", "demos split demos.zarr 0 --out one.zarr --rest other.zarr"),
         ("eval", "eval --policy policy.onnx --task reach --episodes 1"),
         ("sim video", "sim video demos.zarr --task reach --renderer sketch --out video.gif"),
         ("plot", "plot run --out curves.svg"),
@@ -117,6 +126,40 @@ def test_the_evaluation_in_training_is_that_of_eval(here: Path) -> None:
 def test_what_is_looked_at_is_told_as_documented(section: str, words: str, printed: Printed) -> None:
     (told,) = printed(words)
     assert differences(told, documented(f"`{section}`")) == []
+
+
+def test_edits_tell_what_is_documented(printed: Printed) -> None:
+    printed("demos merge demos.zarr --out edited.zarr")
+    for words in ("trim 1 --start 1", "relabel all --success false", "delete 0", "undo", "undo --list", "compact"):
+        command, *rest = words.split()
+        (told,) = printed(f"demos {command} edited.zarr {' '.join(rest)}")
+        assert differences(told, documented(f"`demos {command}`")) == []
+
+
+def test_damage_and_a_video_are_told_as_documented(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    camera = ArraySpec(name="front", shape=(8, 8, 3), dtype="uint8", is_image=True)
+    with EpisodeStore.open(here / "demos.zarr") as store:
+        spec = replace(store.spec, observation=(*store.spec.observation, camera))
+        episode = store.read(0)
+    images = np.zeros((len(episode.robot_times_s), 8, 8, 3), np.uint8)
+    episode = replace(episode, spec=spec, observations={**episode.observations, "front": images})
+    path = here / "filmed.zarr"
+    with EpisodeStore.create(path, spec) as store:
+        store.append(episode)
+    chunk = path / "steps" / "float32" / "c" / "0" / "0"
+
+    def told(words: str, status: int) -> Any:
+        capfd.readouterr()
+        assert main([*words.split(), "--json"]) == status
+        return json.loads(capfd.readouterr().out)
+
+    assert differences(told(f"demos video {path} 0 --out {here / 'v.webp'}", 0), documented("`demos video`")) == []
+    assert differences(told(f"demos stats {path}", 0), documented("`demos stats`")) == []
+    chunk.write_bytes(b"x" + chunk.read_bytes()[1:])
+    validated, repaired = told(f"demos validate {path}", 1), told(f"demos repair {path}", 0)
+    assert len(validated["damaged"]) == len(repaired["problems"]) == 1
+    assert differences(validated, documented("`demos validate`")) == []
+    assert differences(repaired, documented("`demos repair`")) == []
 
 
 def test_import_tells_what_is_documented(here: Path, printed: Printed) -> None:

@@ -401,7 +401,66 @@ WRONG_VALUES: list[tuple[str, tuple[str, ...]]] = [
 ]
 
 
-CASES = [*WRONG_NAMES, *WRONG_ROBOT, *WRONG_FILES, *WRONG_OUTPUTS, *WRONG_VALUES]
+WRONG_REVIEW: list[tuple[str, tuple[str, ...]]] = [
+    *[
+        (f"demos {words.replace('STORE', name)}", (name, "store"))
+        for words in (
+            "validate STORE",
+            "compact STORE",
+            "stats STORE",
+            "undo STORE",
+            "trim STORE 0 --start 1",
+            "relabel STORE 0 --success true",
+            "delete STORE 0",
+            "replay STORE 0",
+            "video STORE 0 --out new.webp",
+            "split STORE 0 --out new.zarr",
+            "merge STORE --out new.zarr",
+        )
+        for name in ("no", "run")
+    ],
+    ("demos repair no", ("no: no such store",)),
+    ("demos repair run", ("run: neither of the two files that describe it",)),
+    ("demos repair text", ("text: ", "Not a directory")),
+    ("demos validate nope://x", ("nope://x", "Protocol not known")),
+    ("demos delete file://reach.zarr 0", ("no such store",)),
+    *[
+        (f"demos {words}", ("episodes: found 7", "0 to 0, FIRST-LAST", "solved"))
+        for words in (
+            "trim reach.zarr 7",
+            "delete reach.zarr 7",
+            "relabel reach.zarr 7 --success true",
+            "replay reach.zarr 7",
+            "split reach.zarr 7 --out new.zarr",
+        )
+    ],
+    ("demos trim reach.zarr all --start 500", ("steps: found 500:", "0 <= START < STOP <= ")),
+    ("demos trim reach.zarr 0 --stop 0", ("steps: found 0:0",)),
+    ("demos delete reach.zarr unsolved", ("episodes: no episode", "at least one")),
+    ("demos relabel reach.zarr 0", ("relabel: nothing to change", "--success")),
+    ("demos undo reach.zarr", ("reach.zarr: nothing to undo",)),
+    ("demos undo reach.zarr --edit 3", ("edit: found 3", "no edits")),
+    ("demos stats reach.zarr --out new.bmp", ("out: ", "new.bmp", ".png, .svg, .pdf")),
+    ("demos stats reach.zarr --out nowhere/new.png", ("out: ", "existing directory")),
+    ("demos video reach.zarr 0 --out new.webp", ("camera: the store has no camera images", "sim video")),
+    ("demos video reach.zarr 0 --out new.mp4", ("out: ", "new.mp4", ".webp, .gif")),
+    ("demos video reach.zarr 0 --out new.webp --every 0", ("every: found 0", "at least 1")),
+    ("demos video reach.zarr 0 --out new.webp --speed nan", ("speed: found nan", "above 0")),
+    ("demos split reach.zarr all --out reach.zarr", ("reach.zarr: exists already",)),
+    ("demos split reach.zarr all --out new.zarr --rest reach.zarr", ("reach.zarr: exists already",)),
+    ("demos split reach.zarr all --out new.zarr --rest new.zarr", ("rest: found new.zarr", "another directory")),
+    ("demos split reach.zarr all --out new.zarr --share 2", ("share: found 2", "above 0, at most 1")),
+    ("demos split reach.zarr all --out new.zarr --seed -1", ("seed: found -1", "at least 0")),
+    ("demos split reach.zarr all --out /proc/new.zarr", ("/proc/new.zarr: cannot create",)),
+    ("demos merge reach.zarr pick_place.zarr --out new.zarr", ("observation.", "no such field")),
+    ("demos merge reach.zarr --out reach.zarr", ("reach.zarr: exists already",)),
+    ("demos replay reach.zarr 0 --task nope", ("task: no such task",)),
+    ("demos replay reach.zarr 0 --task pick_place", ("observation.",)),
+    ("demos replay reach.zarr 0 --max-start-difference -1", ("max_start_difference: found -1", "at least 0")),
+]
+
+
+CASES = [*WRONG_REVIEW, *WRONG_NAMES, *WRONG_ROBOT, *WRONG_FILES, *WRONG_OUTPUTS, *WRONG_VALUES]
 
 
 @pytest.mark.parametrize(("words", "told"), CASES, ids=[words[:80] for words, _ in CASES])

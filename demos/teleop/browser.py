@@ -119,6 +119,7 @@ def make_device(options: DeviceOptions) -> BrowserConsole:
     Raises:
         ConfigError: The port is taken or no number, or the robot takes no deltas.
     """
-    from demos.web.console import BrowserConsole, ServingOptions, parse_port
+    from demos.web.console import BrowserConsole, parse_port
+    from demos.web.server import ServingOptions
 
     return BrowserConsole(options.spec, ServingOptions(port=parse_port(options.argument or "8000")))

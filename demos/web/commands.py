@@ -81,7 +81,7 @@ class ConsoleConfig:
         if self.port > 65535:
             raise ConfigError(field="port", found=self.port, allowed="0 to 65535")
         if not (self.robot or self.task):
-            raise ConfigError("name a robot, a task or both", field="robot", found="", hint="such as --task pick_place")
+            raise ConfigError("name a robot, a task or both", field="robot", hint="such as --task pick_place")
         if (self.certificate is None) != (self.certificate_key is None):
             raise ConfigError("both or neither", field="certificate_key", allowed="--certificate and --certificate-key")
 
@@ -89,8 +89,8 @@ class ConsoleConfig:
 def console(config: ConsoleConfig) -> int:
     """Serve a browser page to teleoperate a robot, watch it and record demonstrations."""
     from demos.recording.run import Plan, run, summary
-    from demos.web.console import BrowserConsole, ServingOptions
-    from demos.web.server import is_loopback
+    from demos.web.console import BrowserConsole
+    from demos.web.server import ServingOptions, is_loopback
 
     options = TaskOptions(
         env_kwargs=parse_json_object(config.env_kwargs, field="env_kwargs"),

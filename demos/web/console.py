@@ -3,39 +3,21 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from demos.teleop.browser import BrowserDevice
-from demos.web.server import ConsoleServer
+from demos.web.driving import DrivingPages
 from demos.web.view import View
 from robot_rlpd.errors import ConfigError
 
 if TYPE_CHECKING:
     from demos.recording.state import RecorderState
+    from demos.web.server import ServingOptions
     from robot_rlpd.episode import Episode, EpisodeInfo, Step
     from robot_rlpd.robot import StepResult
     from robot_rlpd.specs import RobotSpec
 
 SWITCH_INTERVAL_S = 0.0005
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServingOptions:
-    """Where the page is.
-
-    Attributes:
-        host: Address to listen at.
-        port: 0 takes a free one.
-        token: Has to be in the page's address; needed wherever others can reach it.
-        certificate: Files of the certificate chain and its key, for https.
-    """
-
-    host: str = "127.0.0.1"
-    port: int = 8000
-    token: str = ""
-    certificate: tuple[Path, Path] | None = None
 
 
 class BrowserConsole(BrowserDevice):
@@ -57,8 +39,8 @@ class BrowserConsole(BrowserDevice):
         # The server's thread must not keep the interpreter from the control loop for Python's usual 5 ms.
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         self._view = View(spec, self)
-        self._server = ConsoleServer(self, self._view, serving)
-        self.url = self._server.url
+        self._pages = DrivingPages(self, self._view, serving)
+        self.url = self._pages.url
         sys.stderr.write(f"the page is at {self.url}\n")
 
     def show(self, state: RecorderState) -> None:
@@ -79,7 +61,7 @@ class BrowserConsole(BrowserDevice):
 
     def close(self) -> None:
         """Stop serving."""
-        self._server.close()
+        self._pages.close()
 
 
 def parse_port(text: str) -> int:

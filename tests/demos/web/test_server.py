@@ -19,8 +19,9 @@ from websockets.typing import Origin
 from demos.recording.state import RecorderState
 from demos.teleop.browser import BrowserDevice
 from demos.web.commands import ConsoleConfig
-from demos.web.console import BrowserConsole, ServingOptions, parse_port
-from demos.web.server import FILES, ConsoleServer
+from demos.web.console import BrowserConsole, parse_port
+from demos.web.driving import FILES, DrivingPages
+from demos.web.server import ServingOptions
 from demos.web.view import View
 from robot_rlpd import images
 from robot_rlpd.clock import ManualClock
@@ -30,6 +31,7 @@ from robot_rlpd.testing import FakeRobot, fake_spec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from websockets.sync.client import ClientConnection
 
@@ -45,7 +47,7 @@ class Console:
         self.clock = ManualClock(50.0)
         self.device = BrowserDevice(SPEC.action, SPEC.control_rate_hz, self.clock)
         self.view = View(SPEC, self.device)
-        self.server = ConsoleServer(self.device, self.view, ServingOptions(**{"port": 0, **serving}))
+        self.server = DrivingPages(self.device, self.view, ServingOptions(**{"port": 0, **serving}))
         head, _, query = self.server.url.partition("?")
         self.socket_url = head.replace("http", "ws") + "ws" + (f"?{query}" if query else "")
 
@@ -181,7 +183,7 @@ def test_the_page_and_all_its_files_are_served_and_nothing_else(console: Console
     assert status == 200
     assert "console.js" in text
     for path in FILES:
-        assert fetch(console.server.url.rstrip("/") + path)[0] == 200
+        assert fetch(console.server.url + path)[0] == 200
     for path in ("/nothing", "/server.py", "/../commands.py"):
         assert fetch(console.server.url.rstrip("/") + path)[0] == 404
 
@@ -202,6 +204,11 @@ def test_elsewhere_a_token_is_needed() -> None:
         assert fetch(bare)[0] == 403
         assert fetch(f"{bare}?token=wrong")[0] == 403
         assert fetch(f"{bare}ws")[0] == 403
+
+
+def test_a_certificate_that_is_none_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"certificate: cannot be used: .*no\.pem"):
+        Console(certificate=(tmp_path / "no.pem", tmp_path / "no.key"))
 
 
 def test_a_port_in_use_is_told() -> None:

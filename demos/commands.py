@@ -5,7 +5,6 @@ Modules that only one command needs are imported inside it.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
 from dataclasses import asdict, dataclass
@@ -33,13 +32,14 @@ class RecordConfig:
     """Directory of the store to write."""
 
     device: str = "scripted"
-    """Who demonstrates: scripted (the task's expert), keyboard, or another registered device."""
+    """Who demonstrates: scripted (the task's expert), keyboard, gamepad, spacemouse, browser, leader:tcp://HOST:PORT,
+    policy:FILE.onnx, or another registered device."""
 
     robot: str = ""
     """Robot to record on: tcp://HOST:PORT of a served one, or a driver's NAME:ARGUMENT; default the task's own."""
 
     episodes: int = 20
-    """Episodes to keep, at least 1."""
+    """Episodes to keep, at least 1; with --resume those that the store holds already count."""
 
     max_attempts: int | None = None
     """Give up after so many episodes, kept or not; default 10 times --episodes."""
@@ -55,6 +55,16 @@ class RecordConfig:
 
     append: bool = False
     """Add to the store if it exists."""
+
+    resume: bool = False
+    """Go on with a session: add to the store until it holds --episodes, and with the next seeds."""
+
+    reset_time_s: float | None = None
+    """Seconds between two episodes to put the scene in order, at least 0; by default a device that a person operates
+    waits until the operator begins, and others do not wait."""
+
+    real_time: bool = False
+    """Ask for real-time priority (SCHED_FIFO) for the control loop; doctor says whether it is permitted."""
 
     operator: str = ""
     """Who demonstrates, kept with every episode."""
@@ -78,76 +88,41 @@ class RecordConfig:
         _at_least("episodes", self.episodes, 1)
         _at_least("max_attempts", self.max_attempts, 1)
         _at_least("seed", self.seed, 0)
+        _at_least("reset_time_s", self.reset_time_s, 0)
         if not 0.0 <= self.noise <= 1.0:
             raise ConfigError(field="noise", found=self.noise, allowed="0 to 1")
 
 
 def record(config: RecordConfig) -> int:
     """Record demonstrations from a device into a store."""
-    from demos.recorder import RecordOptions, RecordReport
-    from demos.recorder import record as record_episodes
-    from demos.teleop.device import DeviceOptions
-    from robot_rlpd.bridge.robots import open_robot
-    from robot_rlpd.episode import EpisodeInfo
-    from robot_rlpd.episode_store import EpisodeStore
-    from robot_rlpd.errors import StoreError
-    from robot_rlpd.pacing import PacedRobot
-    from robot_rlpd.safety import SafeRobot
+    from demos.recording.run import Plan, run, summary
 
-    task_options = TaskOptions(
+    options = TaskOptions(
         success_when=config.success_when,
         env_kwargs=parse_json_object(config.env_kwargs, field="env_kwargs"),
         max_episode_steps=config.max_episode_steps,
     )
-    if config.out.exists() and not config.append:
-        raise StoreError("exists already", field=str(config.out), hint="choose another --out, or add to it: --append")
-    setup = load_task(config.task, task_options)
-    make_device = load_entry_point("robot_rlpd.teleop", config.device, field="device")
-    report = RecordReport()
-    line = ProgressLine(config.episodes)
-    with contextlib.ExitStack() as stack:
-        driver = open_robot(config.robot, task_setup=setup, options=task_options)
-        stack.callback(driver.close)
-        device = make_device(DeviceOptions(spec=driver.spec, setup=setup, noise=config.noise, seed=config.seed))
-        if hasattr(device, "close"):
-            stack.callback(device.close)
-        in_real_time = not config.robot and device.source is Source.HUMAN
-        robot = stack.enter_context(SafeRobot(PacedRobot(driver) if in_real_time else driver))
-        store = stack.enter_context(EpisodeStore.create(config.out, driver.spec, exist_ok=config.append))
-        stack.callback(line.close)
-        options = RecordOptions(
-            episodes=config.episodes,
-            max_attempts=config.max_attempts or 10 * config.episodes,
-            first_seed=config.seed,
-            keep_failures=config.keep_failures,
-            info=EpisodeInfo(device=config.device, operator=config.operator, notes=config.notes),
-        )
-        try:
-            record_episodes(
-                robot,
-                device,
-                setup.task,
-                store,
-                options,
-                report=report,
-                on_episode=lambda r: line.update(r.kept, f"{r.successes} of {r.attempts} solved"),
-            )
-        except KeyboardInterrupt:
-            report.interrupted = True
-        result = asdict(report) | {
-            "episodes": report.kept,
-            "success_rate": report.successes / report.attempts if report.attempts else None,
-            "store": str(config.out),
-            "store_episodes": len(store),
-            "fingerprint": store.spec.fingerprint,
-        }
-    text = (
-        f"{report.kept} episodes ({report.steps} steps) in {config.out}; {report.successes} of {report.attempts} solved"
+    plan = Plan(
+        setup=load_task(config.task, options),
+        task_options=options,
+        robot=config.robot,
+        device=config.device,
+        out=config.out,
+        append=config.append,
+        resume=config.resume,
+        episodes=config.episodes,
+        max_attempts=config.max_attempts,
+        noise=config.noise,
+        seed=config.seed,
+        keep_failures=config.keep_failures,
+        reset_time_s=config.reset_time_s,
+        real_time=config.real_time,
+        operator=config.operator,
+        notes=config.notes,
     )
-    _print(config.json, result, [text])
-    if report.interrupted:
-        return 130
-    return 0 if report.kept >= config.episodes else 1
+    recorded = run(plan)
+    _print(config.json, recorded.to_json(), [summary(recorded)])
+    return recorded.status
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -310,7 +285,7 @@ def import_file(config: ImportConfig) -> int:
     return 0
 
 
-def _at_least(name: str, value: int | None, least: int) -> None:
+def _at_least(name: str, value: float | None, least: int) -> None:
     if value is not None and value < least:
         raise ConfigError(field=name, found=value, allowed=f"at least {least}")
 

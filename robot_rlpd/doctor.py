@@ -27,12 +27,21 @@ LIBRARIES = {
     "gymnasium": "sim",
     "PIL": "sim",
     "h5py": "demos",
+    "websockets": "demos",
+    "pygame": "teleop",
+    "hid": "teleop",
     "torch": "learner",
     "onnx": "learner",
     "matplotlib": "learner",
     "gymnasium_robotics": "robotics",
 }
-_DISTRIBUTIONS = {"zmq": "pyzmq", "PIL": "pillow", "gymnasium_robotics": "gymnasium-robotics"}
+_DISTRIBUTIONS = {
+    "zmq": "pyzmq",
+    "PIL": "pillow",
+    "gymnasium_robotics": "gymnasium-robotics",
+    "pygame": "pygame-ce",
+    "hid": "hidapi",
+}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,6 +33,9 @@ LIBRARY_TABLE = {
     "av": ("demos.converters",),
     "zmq": ("robot_rlpd.bridge",),
     "onnxruntime": ("deploy.runtime", "deploy.verify"),
+    "websockets": ("demos.web",),
+    "pygame": ("demos.teleop",),
+    "hid": ("demos.teleop",),
 }
 LIBRARIES = tuple(LIBRARY_TABLE)
 

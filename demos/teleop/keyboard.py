@@ -1,4 +1,4 @@
-"""A terminal's keyboard as a device; works over SSH, needs no window."""
+"""A terminal's keyboard as a device, and as controls beside another device; works over SSH, needs no window."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import termios
 import tty
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-
+from demos.teleop.drive import Drive
 from robot_rlpd.errors import ConfigError
 from robot_rlpd.robot import Source
 
@@ -21,8 +20,27 @@ if TYPE_CHECKING:
 
 MOVES = ("ws", "ad", "rf", "ik", "jl", "uo")
 """Keys that push the first delta components up and down."""
-REQUESTS: dict[str, Request] = {"\n": "success", "\r": "success", "\x7f": "failure", "x": "discard", "\x1b": "quit"}
-HELP = "w/s a/d r/f (i/k j/l u/o): move | space: gripper | Enter: success | Backspace: failure | x: discard | Esc: quit"
+ARROWS = {"\x1b[A": "w", "\x1b[B": "s", "\x1b[D": "a", "\x1b[C": "d", "\x1b[5~": "r", "\x1b[6~": "f"}
+"""Arrows, page up and page down as terminals send them, for the keys that they stand for."""
+ARROWS |= {key.replace("[", "O"): stands_for for key, stands_for in ARROWS.items()}
+CONTROLS: dict[str, Request] = {
+    "\n": "success",
+    "\r": "success",
+    "\x7f": "failure",
+    "\b": "failure",
+    "t": "stop",
+    "x": "discard",
+    "n": "rerecord",
+    "z": "undo",
+    "p": "pause",
+    "q": "quit",
+    "\x1b": "quit",
+}
+CONTROLS_HELP = (
+    "Enter: begin, success | Backspace: failure | t: stop, the task judges\n"
+    "x: discard | n: once more | z: undo the last | p: pause | q: quit\n"
+)
+HELP = f"w/s a/d r/f i/k j/l u/o, arrows: move | 1-9: speed | space: gripper\n{CONTROLS_HELP}"
 HOLD_S = 0.15
 """A terminal tells presses, not releases: a key acts this long, and repeats while it is held."""
 
@@ -42,11 +60,14 @@ class Keys(Protocol):
 class TerminalKeys:
     """The keys typed at the terminal of this process; Ctrl-C still interrupts.
 
+    Args:
+        help_text: Written to standard error first.
+
     Raises:
         ConfigError: Standard input is not a terminal.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, help_text: str = HELP) -> None:
         if not sys.stdin.isatty():
             raise ConfigError(
                 "standard input is not a terminal", field="device", found="keyboard", hint="run it in a terminal"
@@ -54,7 +75,7 @@ class TerminalKeys:
         self._descriptor = sys.stdin.fileno()
         self._before = termios.tcgetattr(self._descriptor)
         tty.setcbreak(self._descriptor)
-        sys.stderr.write(HELP + "\n")
+        sys.stderr.write(help_text)
 
     def read(self) -> str:
         """What was typed."""
@@ -71,75 +92,97 @@ class TerminalKeys:
         termios.tcsetattr(self._descriptor, termios.TCSADRAIN, self._before)
 
 
+def split_keys(typed: str) -> list[str]:
+    """Single keys of what a terminal sent; an escape sequence is one key, and so is the Escape key itself."""
+    keys = []
+    while typed:
+        length = 1
+        if len(typed) > 2 and typed[0] == "\x1b" and typed[1] in "[O":
+            end = next((i for i, c in enumerate(typed[2:], 2) if "@" <= c <= "~"), len(typed) - 1)
+            length = end + 1
+        keys.append(typed[:length])
+        typed = typed[length:]
+    return keys
+
+
+class KeyboardControls:
+    """The keyboard beside another device: it says what to record, and drives nothing."""
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+
+    def poll(self) -> list[Request]:
+        """What was typed."""
+        return [CONTROLS[key] for key in split_keys(self._keys.read()) if key in CONTROLS]
+
+    def close(self) -> None:
+        """Give the terminal back."""
+        self._keys.close()
+
+
 class KeyboardDevice:
     """Drives delta components with keys and toggles the gripper.
 
     Args:
-        action_spec: Delta components move; a binary component, or one called "...gripper...", is the gripper.
+        action_spec: See `Drive`.
         control_rate_hz: Control steps per second.
         keys: Where the keys come from.
 
     Raises:
-        ConfigError: A component is neither.
+        ConfigError: The robot takes no deltas.
     """
 
     source = Source.HUMAN
 
     def __init__(self, action_spec: ActionSpec, control_rate_hz: float, keys: Keys) -> None:
-        self._spec = action_spec
+        self._drive = Drive(action_spec, device="keyboard")
         self._keys = keys
         self._hold_steps = max(1, round(HOLD_S * control_rate_hz))
-        grippers = [i for i, c in enumerate(action_spec.components) if c.kind == "binary" or "gripper" in c.name]
-        moved = [i for i in range(action_spec.size) if i not in grippers]
-        for i in moved:
-            component = action_spec.components[i]
-            if component.mode != "delta" or not component.low <= 0.0 <= component.high:
-                raise ConfigError(
-                    "the keyboard can only drive robots with delta actions",
-                    field=f"action.{component.name}",
-                    found=f"{component.mode} in [{component.low}, {component.high}]",
-                )
-        self._grippers = grippers
-        self._bindings = {
-            key: (index, bound)
-            for index, pair in zip(moved, MOVES, strict=False)
-            for key, bound in zip(pair, (action_spec.high[index], action_spec.low[index]), strict=True)
-        }
-        self.reset()
+        self._speed = 1.0
+        self._requests: list[Request] = []
+        moves = MOVES[: self._drive.num_axes]
+        self._moves = {key: (i, sign) for i, pair in enumerate(moves) for key, sign in zip(pair, (1, -1), strict=True)}
+        self._held: dict[int, tuple[int, int]] = {}
 
-    @property
-    def request(self) -> Request:
-        """What the operator asked for in this episode."""
-        return self._request
+    def poll(self) -> list[Request]:
+        """What was asked for."""
+        self._read()
+        requests, self._requests = self._requests, []
+        return requests
 
     def reset(self) -> None:
-        """A new episode: standing still, the gripper at its upper bound, no request, no keys from before."""
+        """A new episode: standing still, the gripper at its upper bound, no keys from before."""
         self._keys.read()
-        self._request: Request = ""
-        self._held: dict[int, tuple[np.float32, int]] = {}
-        self._gripper_high = True
+        self._requests.clear()
+        self._held.clear()
+        self._drive.reset()
 
     def __call__(self, observation: Observation) -> Action:
         """The action that the keys say."""
         del observation
-        for key in self._keys.read():
-            if key in self._bindings:
-                index, bound = self._bindings[key]
-                self._held[index] = (bound, self._hold_steps)
-            elif key == " ":
-                self._gripper_high = not self._gripper_high
-            elif key in REQUESTS:
-                self._request = REQUESTS[key]
-        action = np.zeros(self._spec.size, np.float32)
-        action[self._grippers] = (self._spec.high if self._gripper_high else self._spec.low)[self._grippers]
-        for index, (bound, _) in self._held.items():
-            action[index] = bound
-        self._held = {index: (bound, left - 1) for index, (bound, left) in self._held.items() if left > 1}
-        return action
+        self._read()
+        axes = [0.0] * self._drive.num_axes
+        for axis, (sign, _) in self._held.items():
+            axes[axis] = sign * self._speed
+        self._held = {axis: (sign, left - 1) for axis, (sign, left) in self._held.items() if left > 1}
+        return self._drive.action(axes)
 
     def close(self) -> None:
         """Give the terminal back."""
         self._keys.close()
+
+    def _read(self) -> None:
+        for typed in split_keys(self._keys.read()):
+            key = ARROWS.get(typed, typed)
+            if key in self._moves:
+                axis, sign = self._moves[key]
+                self._held[axis] = (sign, self._hold_steps)
+            elif key == " ":
+                self._drive.gripper_high = not self._drive.gripper_high
+            elif key in CONTROLS:
+                self._requests.append(CONTROLS[key])
+            elif key in "123456789":
+                self._speed = int(key) / 9.0
 
 
 def make_device(options: DeviceOptions) -> KeyboardDevice:

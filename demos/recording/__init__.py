@@ -1,0 +1,1 @@
+"""Recording: the session, its state, and the process that writes."""

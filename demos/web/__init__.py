@@ -1,0 +1,1 @@
+"""The browser page: its server and its files."""

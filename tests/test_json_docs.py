@@ -164,6 +164,8 @@ def test_damage_and_a_video_are_told_as_documented(here: Path, capfd: pytest.Cap
     assert len(validated["damaged"]) == len(repaired["problems"]) == 1
     assert differences(validated, documented("`demos validate`")) == []
     assert differences(repaired, documented("`demos repair`")) == []
+
+
 def test_doctor_tells_what_is_documented_about_a_robot_and_a_learner(here: Path, printed: Printed) -> None:
     (here / "robot.toml").write_text('robot = "sim:reach"\n[limits.tcp_dx]\nvelocity = 0.1\n')
     with socket.create_server(("127.0.0.1", 0), backlog=100) as server:

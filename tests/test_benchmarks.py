@@ -4,6 +4,9 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 PEER = f"{sys.executable} -c \"print('warming up'); print('{{\\\"critic_updates_per_s\\\": 50.0}}')\""
@@ -21,3 +24,24 @@ def test_update_speed_alternates_with_a_peer_and_prints_one_json_object() -> Non
     assert 0 < ratio["min"] <= ratio["median"] <= ratio["max"]
     assert result["config"]["width"] == 8
     assert result["machine"]["cores"] >= 1
+
+
+@pytest.mark.slow
+def test_learning_curves_go_on_where_they_were_cut_off(tmp_path: Path) -> None:
+    pytest.importorskip("mujoco", reason="the task is simulated")
+    words = ["pick_place", "--condition", "rlpd", "--env-steps", "500", "--run-dir", str(tmp_path), "--json"]
+
+    def run(*more: str) -> dict[str, Any]:
+        command = [sys.executable, "-m", "benchmarks.learning_curves", *words, *more]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        (row,) = json.loads(done.stdout)["runs"]
+        return dict(row)
+
+    cut_off = run("--minutes", "0.02")
+    assert cut_off["result"] is None
+    assert cut_off["env_steps"] < 500
+    whole = run("--plot", str(tmp_path / "curve.svg"))
+    assert whole["env_steps"] == whole["result"]["env_steps"] == 500
+    assert whole["result"]["final"]["episodes"] == 50
+    assert (tmp_path / "curve.svg").stat().st_size > 5000
+    assert run("--table") == whole

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -157,7 +159,8 @@ class Cell:
         path = self.root / ("prior.zarr" if task.shared_prior else f"prior-{self.seed}.zarr")
         if not path.exists():
             self.root.mkdir(parents=True, exist_ok=True)
-            task.prior(path, self.seed)
+            with contextlib.redirect_stdout(sys.stderr):  # standard output is the table's
+                task.prior(path, self.seed)
         return path
 
     def command(self) -> TrainCommand:

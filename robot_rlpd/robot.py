@@ -40,6 +40,7 @@ class StepResult:
         signals: The signals declared in the spec; may be empty from `reset`.
         robot_time_s: Time of the observation on the robot's own clock, seconds, never going back.
         fault: Empty, or why the robot cannot go on; the episode then ends as interrupted.
+        randomization: From `reset`: what was drawn for this episode; empty where nothing was, or where it is not told.
     """
 
     observation: Observation
@@ -47,6 +48,7 @@ class StepResult:
     signals: dict[str, NDArray[Any]] = field(default_factory=dict)
     robot_time_s: float = 0.0
     fault: str = ""
+    randomization: dict[str, float] = field(default_factory=dict)
 
 
 @runtime_checkable

@@ -43,6 +43,7 @@ class StepResult:
         frame_times_s: When the image of a camera was taken, on the robot's own clock, seconds; a camera that is not
             named took it at `robot_time_s`.
         dropped_frames: Cameras that gave no new image in time; the observation repeats their last one.
+        randomization: From `reset`: what was drawn for this episode; empty where nothing was, or where it is not told.
     """
 
     observation: Observation
@@ -52,6 +53,7 @@ class StepResult:
     fault: str = ""
     frame_times_s: dict[str, float] = field(default_factory=dict)
     dropped_frames: tuple[str, ...] = ()
+    randomization: dict[str, float] = field(default_factory=dict)
 
 
 @runtime_checkable

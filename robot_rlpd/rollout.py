@@ -93,7 +93,7 @@ def rollout(
     policy.reset()
     first = robot.reset(seed=seed, options=options)
     started_s = wall_clock()
-    info = _filled(info or EpisodeInfo(), identity, task.name, seed, started_s)
+    info = _filled(info or EpisodeInfo(), identity, task.name, seed, started_s, first.randomization)
     builder = EpisodeBuilder(robot.spec, info)
     builder.start(first, started_s)
     judged = _Judged()
@@ -156,9 +156,17 @@ def _run_steps(
             return
 
 
-def _filled(info: EpisodeInfo, identity: str, task: str, seed: int | None, started_s: float) -> EpisodeInfo:
-    identity = identity or str(uuid.uuid4())
-    return replace(info, uuid=identity, task=info.task or task, seed=seed, started_unix_s=started_s)
+def _filled(
+    info: EpisodeInfo, identity: str, task: str, seed: int | None, started_s: float, drawn: dict[str, float]
+) -> EpisodeInfo:
+    return replace(
+        info,
+        uuid=identity or str(uuid.uuid4()),
+        task=info.task or task,
+        seed=seed,
+        started_unix_s=started_s,
+        randomization={**info.randomization, **drawn},
+    )
 
 
 def _ended(outcome: Outcome, steps: int, task: Task) -> Ended:

@@ -1,9 +1,8 @@
-"""What the simulated arm observes and accepts: its spec, without needing the simulator."""
+"""What the simulated arms observe and accept: their specs, without needing the simulator."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from robot_rlpd.specs import ActionComponent, ActionSpec, ArraySpec, RobotSpec
@@ -21,49 +20,58 @@ WORKSPACE_HIGH_M = (0.56, 0.24, 0.34)
 
 JOINTS = ("base_yaw", "shoulder_pitch", "elbow_pitch", "wrist_pitch", "wrist_roll")
 XYZ = ("x", "y", "z")
+ONE_ARM = ("",)
+TWO_ARMS = ("left_", "right_")
+"""What the names of an arm's fields, joints and sites begin with."""
 
 
-def _position(name: str, low: tuple[float, ...] = (-0.2, -0.6, -0.4)) -> ArraySpec:
-    return ArraySpec(name=name, shape=(3,), low=low, high=(0.8, 0.6, 0.8), unit="m", components=XYZ)
+def _position(name: str) -> ArraySpec:
+    low, high = (-0.2, -0.6, -0.4), (0.8, 0.6, 0.8)
+    return ArraySpec(name=name, shape=(3,), low=low, high=high, unit="m", components=XYZ)
 
 
 def _vector(name: str) -> ArraySpec:
     return ArraySpec(name=name, shape=(3,), low=(-1.0,), high=(1.0,), unit="m", components=XYZ)
 
 
+def _yaw(name: str, limit: float) -> ArraySpec:
+    return ArraySpec(name=name, shape=(1,), low=(-limit,), high=(limit,), unit="rad", components=("yaw",))
+
+
+def _opening(name: str, low: float, high: float) -> ArraySpec:
+    return ArraySpec(name=name, shape=(1,), low=(low,), high=(high,), unit="m", components=("opening",))
+
+
+def _own(arm: str) -> tuple[ArraySpec, ...]:
+    joints = ArraySpec(
+        name=f"{arm}joint_positions", shape=(5,), low=(-math.pi,), high=(math.pi,), unit="rad", components=JOINTS
+    )
+    velocity = ArraySpec(name=f"{arm}tcp_velocity", shape=(3,), low=(-2.0,), high=(2.0,), unit="m/s", components=XYZ)
+    return joints, _position(f"{arm}tcp_position"), velocity, _opening(f"{arm}gripper_opening", 0.0, 0.09)
+
+
+POSITIONS = ("cube", "block", "tip", "hole", "handle", "bar", "target")
+VECTORS = (
+    *("cube_from_tcp", "target_from_cube", "target_from_tcp", "block_from_tcp", "target_from_block"),
+    *("tip_from_tcp", "hole_from_tip", "handle_from_tcp", "bar_from_left_tcp", "bar_from_right_tcp"),
+)
 FIELDS = {
     field.name: field
     for field in (
-        ArraySpec(name="joint_positions", shape=(5,), low=(-math.pi,), high=(math.pi,), unit="rad", components=JOINTS),
-        _position("tcp_position"),
-        ArraySpec(name="tcp_velocity", shape=(3,), low=(-2.0,), high=(2.0,), unit="m/s", components=XYZ),
-        ArraySpec(name="gripper_opening", shape=(1,), low=(0.0,), high=(0.09,), unit="m", components=("opening",)),
-        _position("cube_position"),
-        ArraySpec(name="cube_yaw", shape=(1,), low=(-0.8,), high=(0.8,), unit="rad", components=("yaw",)),
-        _position("target_position"),
-        _vector("cube_from_tcp"),
-        _vector("target_from_cube"),
-        _vector("target_from_tcp"),
+        *(own for arm in (*ONE_ARM, *TWO_ARMS) for own in _own(arm)),
+        *(_position(f"{name}_position") for name in POSITIONS),
+        *(_vector(name) for name in VECTORS),
+        _yaw("cube_yaw", 0.8),
+        _yaw("block_yaw", 0.8),
+        _yaw("bar_yaw", 0.8),
+        _opening("drawer_opening", -0.02, 0.2),
     )
 }
-"""Every field that `SimRobot` can observe; all in the base frame.
+"""Every field that `SimRobot` can observe; all in the base frame (with two arms: that of the left one).
 
-The cube looks the same after a quarter turn, so its yaw is within an eighth of a turn. Its tilt is left out: no
-demonstration has any, so normalised by demonstrations it would drown all else as soon as the cube tips over.
+Cube, block and bar look the same after a quarter turn, so their yaw is within an eighth of a turn. Tilt is left out: no
+demonstration has any, so normalised by demonstrations it would drown all else as soon as one tips over.
 """
-
-ACTION = ActionSpec(
-    components=(
-        *(
-            ActionComponent(
-                name=f"tcp_d{axis}", low=-MAX_DELTA_M, high=MAX_DELTA_M, unit="m", mode="delta", frame="base"
-            )
-            for axis in XYZ
-        ),
-        ActionComponent(name="gripper_opening", low=0.0, high=MAX_OPENING_M, unit="m", frame="tcp"),
-    )
-)
-"""Where the TCP should be at the end of the control step, from where it is now; and how far the gripper should open."""
 
 SIGNALS = (
     ArraySpec(name="reward", shape=()),
@@ -73,30 +81,41 @@ SIGNALS = (
 )
 
 
-def arm_spec(name: str, fields: Sequence[str]) -> RobotSpec:
-    """The spec of the simulated arm observing `fields` in this order."""
+def arm_action(arms: Sequence[str] = ONE_ARM) -> ActionSpec:
+    """Per arm: where the TCP should be at the end of the control step, from where it is now; and how far it opens."""
+    components = []
+    for arm in arms:
+        components += [
+            ActionComponent(
+                name=f"{arm}tcp_d{axis}", low=-MAX_DELTA_M, high=MAX_DELTA_M, unit="m", mode="delta", frame="base"
+            )
+            for axis in XYZ
+        ]
+        components.append(
+            ActionComponent(name=f"{arm}gripper_opening", low=0.0, high=MAX_OPENING_M, unit="m", frame="tcp")
+        )
+    return ActionSpec(components=tuple(components))
+
+
+ACTION = arm_action()
+"""That of one arm."""
+
+
+def arm_spec(name: str, fields: Sequence[str], arms: Sequence[str] = ONE_ARM) -> RobotSpec:
+    """The spec of the simulated arms observing `fields` in this order."""
     return RobotSpec(
         name=name,
         observation=tuple(FIELDS[field] for field in fields),
-        action=ACTION,
+        action=arm_action(arms),
         control_rate_hz=CONTROL_RATE_HZ,
         signals=SIGNALS,
         metadata={"simulator": "mujoco"},
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Start:
-    """How an episode begins; positions in the base frame.
-
-    Attributes:
-        tcp_position: Where the gripper starts, wide open [m].
-        target_position: Where the target is [m].
-        cube_position: Centre of the cube [m]; None where there is no cube.
-        cube_yaw: Turn of the cube about the vertical [rad].
-    """
-
-    tcp_position: tuple[float, float, float]
-    target_position: tuple[float, float, float]
-    cube_position: tuple[float, float, float] | None = None
-    cube_yaw: float = 0.0
+def image_field(camera: str, size: tuple[int, int]) -> ArraySpec:
+    """The picture of a camera; `size` is width and height in pixels."""
+    width, height = size
+    return ArraySpec(
+        name=f"{camera}_image", shape=(height, width, 3), dtype="uint8", low=(0.0,), high=(255.0,), is_image=True
+    )

@@ -26,16 +26,18 @@ class ScriptedExpert:
         gain: Part of the remaining displacement that is commanded per step.
         noise: 0 follows the plan; 1 is a clumsy person.
         seed: Seed of the mistakes; episodes differ from one another.
+        clumsiness: Size of misjudgements and tremor, 1 for work that forgives centimetres.
     """
 
     source = Source.SCRIPTED
 
-    def __init__(self, plan: Plan, *, gain: float, noise: float, seed: int) -> None:
+    def __init__(self, plan: Plan, *, gain: float, noise: float, seed: int, clumsiness: float = 1.0) -> None:
         if not 0.0 <= noise <= 1.0:
             raise ConfigError(field="noise", found=noise, allowed="0 to 1")
         self._plan = plan
         self._gain = gain
         self._noise = noise
+        self._clumsiness = clumsiness
         self._rng = np.random.default_rng(seed)
         self._error = np.zeros(3)
         self._tremor = np.zeros(3)
@@ -57,7 +59,7 @@ class ScriptedExpert:
         if self._pause == 0 and rng.random() < 0.05 * noise:
             self._pause = int(rng.integers(1, 4))
         displacement, opening = self._plan(observation, self._error)
-        self._tremor = STEADINESS * self._tremor + rng.normal(0.0, 0.006 * noise, 3)
+        self._tremor = STEADINESS * self._tremor + rng.normal(0.0, 0.006 * noise, 3) * self._clumsiness
         delta = self._gain * displacement
         if self._pause > 0:
             self._pause -= 1
@@ -67,4 +69,4 @@ class ScriptedExpert:
         return np.clip(np.append(delta, opening).astype(np.float32), ACTION.low, ACTION.high)
 
     def _misjudge(self) -> None:
-        self._error = self._rng.normal(0.0, 1.0, 3) * (0.018, 0.012, 0.006) * self._noise
+        self._error = self._rng.normal(0.0, 1.0, 3) * (0.018, 0.012, 0.006) * self._noise * self._clumsiness

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from robot_rlpd.errors import ConfigError, DataError
-from robot_rlpd.task import Outcome, RewardKind, Signals, TaskOptions
+from robot_rlpd.errors import DataError
+from robot_rlpd.task import Outcome, RewardKind, Signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +22,8 @@ class GoalTask:
         fields: The observation fields that `is_solved` reads.
         is_solved: A pure function of one observation.
         max_episode_steps: Time limit in control steps.
-        reward: "stored" takes the recorded signal; "task" and "sparse" are the same here.
+        reward: "stored" takes what the robot's side signalled: the reward, and end and success where it signals them;
+            "task" and "sparse" are the same here.
     """
 
     success_at_end = False
@@ -48,12 +49,15 @@ class GoalTask:
         """Judge the observation that the step led to."""
         del observation, executed_action
         solved = self._is_solved(next_observation)
-        reward = 0.0 if solved else -1.0
-        if self._reward == "stored":
-            if "reward" not in signals:
-                raise DataError("no reward is stored", field="signals.reward", hint="use --reward task")
-            reward = float(signals["reward"])
-        return Outcome(reward=reward, terminated=solved, success=solved)
+        if self._reward != "stored":
+            return Outcome(reward=0.0 if solved else -1.0, terminated=solved, success=solved)
+        if "reward" not in signals:
+            raise DataError("no reward is stored", field="signals.reward", hint="use --reward task")
+        return Outcome(
+            reward=float(signals["reward"]),
+            terminated=bool(signals.get("terminated", solved)),
+            success=bool(signals.get("success", solved)),
+        )
 
     def check_recomputable(self, spec: RobotSpec, *, where: str) -> None:
         """Needs the fields that decide success, and the reward signal if that is asked for."""
@@ -63,20 +67,3 @@ class GoalTask:
                 raise DataError(f"{where} lacks what {self.name} needs", field=f"observation.{name}", found=spec.name)
         if self._reward == "stored" and "reward" not in {signal.name for signal in spec.signals}:
             raise DataError(f"{where} holds no reward", field="signals.reward", hint="use --reward task")
-
-
-def check_options(name: str, argument: str, options: TaskOptions) -> None:
-    """Refuse what these tasks cannot honour.
-
-    Raises:
-        ConfigError: An argument, a success condition or environment options were given, or the time limit is not
-            positive.
-    """
-    if argument:
-        raise ConfigError("takes no argument", field=f"task {name}", found=argument, allowed=name)
-    if options.success_when:
-        raise ConfigError("only for gymnasium tasks", field="success_when", found=options.success_when)
-    if options.env_kwargs:
-        raise ConfigError("only for gymnasium tasks", field="env_kwargs", found=sorted(options.env_kwargs))
-    if options.max_episode_steps is not None and options.max_episode_steps < 1:
-        raise ConfigError(field="max_episode_steps", found=options.max_episode_steps, allowed="1 or more")

@@ -7,12 +7,16 @@ import importlib
 import os
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import mujoco
 import numpy as np
 from PIL import Image
 
 from robot_rlpd.errors import ConfigError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 BACKENDS = ("egl", "osmesa")
 PROBE_TIMEOUT_S = 60.0
@@ -80,6 +84,10 @@ class GlRenderer:
 
     def draw(self, data: mujoco.MjData, camera: str) -> Image.Image:
         """The scene as seen by a camera of the model."""
+        return Image.fromarray(self.pixels(data, camera))
+
+    def pixels(self, data: mujoco.MjData, camera: str) -> NDArray[np.uint8]:
+        """The same as an array, `(height, width, 3)`."""
         self._gl.make_current()
         view = mujoco.MjvCamera()
         view.type, view.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, self._model.camera(camera).id
@@ -89,7 +97,7 @@ class GlRenderer:
         pixels = np.empty((self._size[1], self._size[0], 3), np.uint8)
         mujoco.mjr_render(rectangle, self._scene, self._context)
         mujoco.mjr_readPixels(pixels, None, rectangle, self._context)
-        return Image.fromarray(pixels[::-1])
+        return pixels[::-1]
 
     def close(self) -> None:
         """Release the OpenGL context; further calls do nothing."""

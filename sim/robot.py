@@ -1,4 +1,4 @@
-"""The simulated arm as a `Robot`."""
+"""The simulated arms as a `Robot`."""
 
 from __future__ import annotations
 
@@ -10,51 +10,77 @@ import numpy as np
 
 from robot_rlpd.errors import ConfigError, DataError
 from robot_rlpd.robot import ClosingRobot, Observation, StepResult
-from sim.arm import ACTION, MAX_OPENING_M, WORKSPACE_HIGH_M, WORKSPACE_LOW_M, Start
-from sim.kinematics import joint_positions, upright
-from sim.readings import ARM, CUBE_ORIENTATION, CUBE_POSITION, FINGERS, has_cube, read
+from sim.driver import ArmDriver
+from sim.eyes import Eyes
+from sim.kinematics import upright
+from sim.motion import Motion
+from sim.readings import Readings
+from sim.reality import Reality
+from sim.sensing import Sensing
+from sim.showing import shift, show
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
     from robot_rlpd.robot import Action
     from robot_rlpd.specs import RobotSpec
     from robot_rlpd.task import Task
+    from sim.scene import Scene, Start, Vector
+
+    Draw = Callable[[np.random.Generator], Mapping[str, float]]
 
 ASSETS = Path(__file__).parent / "assets"
-RAMP = 0.6
-"""Part of a control step over which the joint targets move to their new places; they rest for the remainder."""
+GRASP_S = 0.25
+"""Time in which the fingers close on what they hold before an episode begins."""
 
 
 class SimRobot(ClosingRobot):
     """Steps MuJoCo as fast as it can; its time is simulation time, and goes on across resets.
 
+    The signals tell how things are; the observation tells how they are measured.
+
     Args:
-        spec: From `sim.arm.arm_spec`.
-        scene: File name of the MJCF model in `sim/assets`.
+        spec: From `sim.arm.arm_spec`; fields that are images are drawn with OpenGL.
+        scene: The model and what is in it.
         task: Gives the signals reward, terminated, truncated (its time limit) and success.
         draw_start: Draws how an episode begins.
+        draw_reality: Draws quantities of `sim.quantities` that are not nominal in an episode.
+        secret: Whether a reset keeps to itself what was drawn.
     """
 
     def __init__(
-        self, spec: RobotSpec, *, scene: str, task: Task, draw_start: Callable[[np.random.Generator], Start]
+        self,
+        spec: RobotSpec,
+        *,
+        scene: Scene,
+        task: Task,
+        draw_start: Callable[[np.random.Generator], Start],
+        draw_reality: Draw = lambda _: {},
+        secret: bool = False,
     ) -> None:
         self.spec = spec
-        self.model = mujoco.MjModel.from_xml_path(str(ASSETS / scene))
+        self.model = mujoco.MjModel.from_xml_path(str(ASSETS / scene.file))
+        self.model.opt.timestep = spec.control_period_s / scene.substeps
         self.data = mujoco.MjData(self.model)
-        self._task = task
-        self._draw_start = draw_start
+        self._scene, self._task, self._secret = scene, task, secret
+        self._draw_start, self._draw_reality = draw_start, draw_reality
         self._rng = np.random.default_rng()
-        self._substeps = round(spec.control_period_s / self.model.opt.timestep)
-        self._ramp = np.minimum(np.arange(1, self._substeps + 1) / (RAMP * self._substeps), 1.0)
-        self._tcp = self.model.site("tcp").id
+        self._substeps = scene.substeps
+        self._drivers = [ArmDriver(self.model, arm, base) for arm, base in zip(scene.arms, scene.bases, strict=True)]
+        self._motion = Motion(self.model, self._drivers, self._substeps)
+        self._sensing = Sensing(self._drivers, self._substeps)
+        self._reality = Reality(self.model, self.data, scene, self._drivers, self._motion, self._sensing)
+        self._readings = Readings(self.model, scene, self._drivers, spec.observation)
+        self._eyes = Eyes(self.model, spec.observation)
         self._target = self.model.site("target").id
+        self._target_rgba = self.model.site_rgba[self._target].copy()
         self._periods = 0
         self._episode_steps = 0
         self._observation: Observation = {}
-        self._apply(draw_start(np.random.default_rng(0)))
+        self._truth: Observation = {}
+        self._begin(draw_start(np.random.default_rng(0)))
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> StepResult:
         """Draw a start; without a seed the draws go on from the reset before. Takes one period of simulated time."""
@@ -62,11 +88,18 @@ class SimRobot(ClosingRobot):
             raise ConfigError("the simulated arm has no reset options", field="options", found=sorted(options))
         if seed is not None:
             self._rng = np.random.default_rng(seed)
-        self._apply(self._draw_start(self._rng))
+        # Streams of their own: a start is the same whatever else is drawn.
+        chance, noise = self._rng.spawn(2)
+        values = dict(self._draw_reality(chance))
+        self._reality.apply(values)
+        self._sensing.rng = noise
+        self._begin(self._draw_start(self._rng), values)
         self._periods += 1
         self._episode_steps = 0
-        self._observation = self._observe()
-        return StepResult(dict(self._observation), robot_time_s=self._robot_time_s)
+        self._truth = self._readings.read(self.data)
+        self._observation = self._sensing.start(self._measure())
+        drawn = {} if self._secret else values
+        return StepResult(dict(self._observation), robot_time_s=self._robot_time_s, randomization=drawn)
 
     def step(self, action: Action) -> StepResult:
         """Move the TCP by the action clipped to its bounds, as far as the workspace allows, and observe.
@@ -75,72 +108,128 @@ class SimRobot(ClosingRobot):
         it recorded as the motion that was left of it, no data would ever say what comes of pushing against a wall, and
         a critic could believe in it forever.
         """
-        executed = np.clip(ACTION.validate(action), ACTION.low, ACTION.high)
-        goal = np.clip(self.data.site_xpos[self._tcp] + executed[:3], WORKSPACE_LOW_M, WORKSPACE_HIGH_M)
-        self._move(np.append(joint_positions(goal), [executed[3] / 2.0] * 2))
+        spec = self.spec.action
+        executed = np.clip(spec.validate(action), spec.low, spec.high)
+        captured = self._move(executed)
         self._periods += 1
         self._episode_steps += 1
         if not (np.isfinite(self.data.qpos).all() and np.isfinite(self.data.qvel).all()):
             return StepResult(
                 dict(self._observation), executed, robot_time_s=self._robot_time_s, fault="the simulation diverged"
             )
-        before, self._observation = self._observation, self._observe()
+        before = self._truth
+        self._truth = captured if self._sensing.is_perfect else self._readings.read(self.data)
+        self._observation = self._sensing.deliver(captured)
         signals = self._signals(before, executed)
         return StepResult(dict(self._observation), executed, signals, self._robot_time_s)
 
     def stop(self, reason: str) -> None:
         """Hold the present joint positions, at rest."""
         del reason
-        self.data.qvel[: self.model.nu] = 0.0
-        self.data.ctrl[:] = self.data.qpos[: self.model.nu]
+        for driver in self._drivers:
+            self.data.qvel[driver.velocities] = 0.0
+        self._hold()
+
+    def close(self) -> None:
+        """Release the pictures' OpenGL."""
+        self._eyes.close()
 
     def set_state_from_observation(self, observation: Observation) -> None:
         """Put the model into the state that an observation of this robot describes, at rest; for pictures.
 
-        The cube is shown upright: observations do not tell its tilt.
+        Things are shown upright: observations do not tell their tilt.
 
         Raises:
             DataError: A field that is needed is missing.
         """
         try:
-            self.data.qpos[ARM] = observation["joint_positions"]
-            self.data.qpos[FINGERS] = observation["gripper_opening"][0] / 2.0
-            if has_cube(self.model):
-                self.data.qpos[CUBE_POSITION] = observation["cube_position"]
-                self.data.qpos[CUBE_ORIENTATION] = upright(float(observation["cube_yaw"][0]))
-            self.model.site_pos[self._target] = observation["target_position"]
+            show(self.model, self.data, self._scene, self._drivers, observation)
         except KeyError as error:
             raise DataError("needed to show the scene", field=f"observation.{error.args[0]}", found="nothing") from None
-        self.data.qvel[:] = 0.0
-        mujoco.mj_forward(self.model, self.data)
+
+    def begin_at(self, observation: Observation, values: Mapping[str, float]) -> None:
+        """Begin an episode at rest where an observation was made, in a world with these quantities; draws nothing.
+
+        Raises:
+            DataError: A field that is needed is missing.
+        """
+        self._reality.apply(values)
+        self._sensing.rng = np.random.default_rng(0)
+        mujoco.mj_resetData(self.model, self.data)
+        self.set_state_from_observation(observation)
+        self._hold()
+        self._episode_steps = 0
+        self._truth = self._readings.read(self.data)
+        self._observation = self._sensing.start(self._measure())
+
+    def resume_at(self, observation: Observation) -> None:
+        """Go on from where an observation was made instead of what was predicted; velocities and targets stay."""
+        shift(self.model, self.data, self._scene, self._drivers, self._observation, observation)
 
     @property
     def _robot_time_s(self) -> float:
         return self._periods * self.spec.control_period_s
 
-    def _apply(self, start: Start) -> None:
+    def _begin(self, start: Start, values: Mapping[str, float] | None = None) -> None:
+        values = values or {}
+        shift = (values.get("start_dx_m", 0.0), values.get("start_dy_m", 0.0))
         mujoco.mj_resetData(self.model, self.data)
-        self.data.qpos[: self.model.nu] = np.append(joint_positions(start.tcp_position), [MAX_OPENING_M / 2.0] * 2)
-        self.data.ctrl[:] = self.data.qpos[: self.model.nu]
-        self.model.site_pos[self._target] = start.target_position
-        if start.cube_position is not None:
-            self.data.qpos[CUBE_POSITION] = start.cube_position
-            self.data.qpos[CUBE_ORIENTATION] = upright(start.cube_yaw)
+        for driver, position in zip(self._drivers, start.tcp_positions, strict=True):
+            self.data.qpos[driver.positions] = driver.start(position, start.opening_m)
+        self._hold()
+        shown = start.target_position is not None
+        self.model.site_rgba[self._target] = self._target_rgba if shown else 0.0
+        if start.target_position is not None:
+            self.model.site_pos[self._target] = start.target_position
+        if start.fixture_position is not None:
+            self.model.body_pos[self.model.body(self._scene.fixture).id] = _shifted(start.fixture_position, shift)
+        if start.thing_position is not None:
+            self._place(_shifted(start.thing_position, shift), start.thing_yaw)
         mujoco.mj_forward(self.model, self.data)
+        if start.thing_from_tcp is not None:
+            self._grasp(start.thing_from_tcp)
 
-    def _move(self, goal: NDArray[np.float64]) -> None:
-        begin = self.data.qpos[: self.model.nu].copy()
-        for part in self._ramp:
-            self.data.ctrl[:] = begin + part * (goal - begin)
+    def _place(self, position: Vector | NDArray[np.float64], yaw: float) -> None:
+        address = int(self.model.joint(self._scene.thing).qposadr[0])
+        self.data.qpos[address : address + 3] = position
+        self.data.qpos[address + 3 : address + 7] = upright(yaw)
+
+    def _grasp(self, from_tcp: Vector) -> None:
+        """Close the first gripper on the thing."""
+        driver = self._drivers[0]
+        self._place(self.data.site(f"{driver.name}tcp").xpos + from_tcp, 0.0)
+        self.data.ctrl[driver.actuators[-2:]] = 0.0
+        for _ in range(round(GRASP_S / self.model.opt.timestep)):
             mujoco.mj_step(self.model, self.data)
-        # mj_step leaves the sites one substep behind the joints.
-        mujoco.mj_kinematics(self.model, self.data)
+        mujoco.mj_forward(self.model, self.data)
+        self._motion.rest(self.data.ctrl)
 
-    def _observe(self) -> Observation:
-        return read(self.model, self.data, self.spec.observation)
+    def _hold(self) -> None:
+        for driver in self._drivers:
+            self.data.ctrl[driver.actuators] = self.data.qpos[driver.positions]
+        self._motion.rest(self.data.ctrl)
+
+    def _move(self, executed: Action) -> Observation:
+        """One control step; what was observed of it, perhaps before its end."""
+        capture, captured = self._sensing.capture_substep, {}
+        self._motion.command(executed)
+        for substep in range(self._substeps):
+            self._motion.advance(self.data, substep)
+            mujoco.mj_step(self.model, self.data)
+            if substep + 1 == capture:
+                # mj_step leaves the sites one substep behind the joints.
+                mujoco.mj_kinematics(self.model, self.data)
+                captured = self._measure()
+        if capture != self._substeps:
+            mujoco.mj_kinematics(self.model, self.data)
+        return captured
+
+    def _measure(self) -> Observation:
+        senses = None if self._sensing.is_perfect else self._sensing
+        return self._readings.read(self.data, senses) | self._eyes.see(self.data)
 
     def _signals(self, before: Observation, executed: Action) -> dict[str, NDArray[Any]]:
-        outcome = self._task.evaluate(before, executed, {}, self._observation)
+        outcome = self._task.evaluate(before, executed, {}, self._truth)
         late = self._episode_steps >= self._task.max_episode_steps
         return {
             "reward": np.array(outcome.reward, np.float32),
@@ -148,3 +237,7 @@ class SimRobot(ClosingRobot):
             "truncated": np.array(late and not outcome.terminated),
             "success": np.array(outcome.success),
         }
+
+
+def _shifted(position: Vector, shift: tuple[float, float]) -> Vector:
+    return position[0] + shift[0], position[1] + shift[1], position[2]

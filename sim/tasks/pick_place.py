@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from robot_rlpd.task import TaskOptions, TaskSetup
-from sim.arm import CUBE_SIZE_M, MAX_OPENING_M, Start, arm_spec
+from sim.arm import CUBE_SIZE_M, MAX_OPENING_M
 from sim.expert import ScriptedExpert
-from sim.goal_task import GoalTask, check_options
+from sim.scene import Scene, Start
+from sim.sim_task import SimTask
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from robot_rlpd.robot import Observation, Policy, Robot
+    from robot_rlpd.robot import Observation, Policy
+    from robot_rlpd.task import TaskOptions, TaskSetup
 
 MAX_EPISODE_STEPS = 60
 TOLERANCE_M = 0.03
@@ -35,7 +36,6 @@ FIELDS = (
     "cube_from_tcp",
     "target_from_cube",
 )
-SPEC = arm_spec("sim_arm_pick_place", FIELDS)
 
 
 def is_held(observation: Observation) -> bool:
@@ -53,9 +53,9 @@ def is_solved(observation: Observation) -> bool:
 def draw_start(rng: np.random.Generator) -> Start:
     """A cube on the table, a target above it all, a gripper somewhere over the table."""
     return Start(
-        tcp_position=(rng.uniform(0.34, 0.44), rng.uniform(-0.06, 0.06), rng.uniform(0.16, 0.22)),
-        cube_position=(rng.uniform(0.30, 0.50), rng.uniform(-0.125, 0.125), CUBE_SIZE_M / 2.0),
-        cube_yaw=rng.uniform(-0.4, 0.4),
+        tcp_positions=((rng.uniform(0.34, 0.44), rng.uniform(-0.06, 0.06), rng.uniform(0.16, 0.22)),),
+        thing_position=(rng.uniform(0.30, 0.50), rng.uniform(-0.125, 0.125), CUBE_SIZE_M / 2.0),
+        thing_yaw=rng.uniform(-0.4, 0.4),
         target_position=(rng.uniform(0.32, 0.48), rng.uniform(-0.14, 0.14), rng.uniform(0.10, 0.22)),
     )
 
@@ -81,17 +81,19 @@ def make_expert(noise: float, seed: int) -> Policy:
     return ScriptedExpert(plan, gain=0.8, noise=noise, seed=seed)
 
 
+TASK = SimTask(
+    name="pick_place",
+    scene=Scene(file="arm_and_cube.xml", thing="cube"),
+    fields=FIELDS,
+    needs=("gripper_opening", "cube_from_tcp", "target_from_cube"),
+    is_solved=is_solved,
+    draw_start=draw_start,
+    make_expert=make_expert,
+    max_episode_steps=MAX_EPISODE_STEPS,
+)
+SPEC = TASK.spec
+
+
 def setup(argument: str, options: TaskOptions) -> TaskSetup:
     """The entry point `pick_place`."""
-    check_options("pick_place", argument, options)
-    steps = options.max_episode_steps or MAX_EPISODE_STEPS
-    needs = ("gripper_opening", "cube_from_tcp", "target_from_cube")
-
-    def make_robot() -> Robot:
-        from sim.robot import SimRobot
-
-        live = GoalTask("pick_place", fields=needs, is_solved=is_solved, max_episode_steps=steps)
-        return SimRobot(SPEC, scene="arm_and_cube.xml", task=live, draw_start=draw_start)
-
-    task = GoalTask("pick_place", fields=needs, is_solved=is_solved, max_episode_steps=steps, reward=options.reward)
-    return TaskSetup(task=task, spec=SPEC, make_robot=make_robot, make_expert=make_expert)
+    return TASK.setup(argument, options)

@@ -6,21 +6,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from robot_rlpd.task import TaskOptions, TaskSetup
-from sim.arm import MAX_OPENING_M, Start, arm_spec
+from sim.arm import MAX_OPENING_M
 from sim.expert import ScriptedExpert
-from sim.goal_task import GoalTask, check_options
+from sim.scene import Scene, Start
+from sim.sim_task import SimTask
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from robot_rlpd.robot import Observation, Policy, Robot
+    from robot_rlpd.robot import Observation, Policy
+    from robot_rlpd.task import TaskOptions, TaskSetup
 
 MAX_EPISODE_STEPS = 40
 TOLERANCE_M = 0.02
 """Largest distance from the TCP to the target."""
 FIELDS = ("joint_positions", "tcp_position", "tcp_velocity", "gripper_opening", "target_position", "target_from_tcp")
-SPEC = arm_spec("sim_arm_reach", FIELDS)
 
 
 def is_solved(observation: Observation) -> bool:
@@ -31,7 +31,7 @@ def is_solved(observation: Observation) -> bool:
 def draw_start(rng: np.random.Generator) -> Start:
     """A target and a gripper anywhere over the table."""
     return Start(
-        tcp_position=(rng.uniform(0.30, 0.50), rng.uniform(-0.16, 0.16), rng.uniform(0.06, 0.28)),
+        tcp_positions=((rng.uniform(0.30, 0.50), rng.uniform(-0.16, 0.16), rng.uniform(0.06, 0.28)),),
         target_position=(rng.uniform(0.28, 0.52), rng.uniform(-0.20, 0.20), rng.uniform(0.05, 0.30)),
     )
 
@@ -46,17 +46,19 @@ def make_expert(noise: float, seed: int) -> Policy:
     return ScriptedExpert(plan, gain=0.8, noise=noise, seed=seed)
 
 
+TASK = SimTask(
+    name="reach",
+    scene=Scene(file="arm.xml"),
+    fields=FIELDS,
+    needs=("target_from_tcp",),
+    is_solved=is_solved,
+    draw_start=draw_start,
+    make_expert=make_expert,
+    max_episode_steps=MAX_EPISODE_STEPS,
+)
+SPEC = TASK.spec
+
+
 def setup(argument: str, options: TaskOptions) -> TaskSetup:
     """The entry point `reach`."""
-    check_options("reach", argument, options)
-    steps = options.max_episode_steps or MAX_EPISODE_STEPS
-    needs = ("target_from_tcp",)
-
-    def make_robot() -> Robot:
-        from sim.robot import SimRobot
-
-        live = GoalTask("reach", fields=needs, is_solved=is_solved, max_episode_steps=steps)
-        return SimRobot(SPEC, scene="arm.xml", task=live, draw_start=draw_start)
-
-    task = GoalTask("reach", fields=needs, is_solved=is_solved, max_episode_steps=steps, reward=options.reward)
-    return TaskSetup(task=task, spec=SPEC, make_robot=make_robot, make_expert=make_expert)
+    return TASK.setup(argument, options)

@@ -174,7 +174,7 @@ def test_an_observation_puts_another_robot_into_the_same_state(robot: SimRobot) 
 def test_the_cube_s_yaw_is_the_start_s_and_comes_back_in_pictures(robot: SimRobot) -> None:
     for seed in range(5):
         observation = robot.reset(seed=seed).observation
-        drawn = pick_place.draw_start(np.random.default_rng(seed)).cube_yaw
+        drawn = pick_place.draw_start(np.random.default_rng(seed)).thing_yaw
         np.testing.assert_allclose(observation["cube_yaw"], drawn, atol=1e-6)
         axes = robot.data.body("cube").xmat.copy()
         robot.set_state_from_observation(observation)

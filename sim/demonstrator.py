@@ -1,0 +1,108 @@
+"""A person at a stand-in: sees things with his own eyes, and has learnt how the robot answers."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from robot_rlpd.robot import Source
+from sim import kinematics
+from sim.arm import JOINTS
+from sim.readings import BETWEEN
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from robot_rlpd.robot import Action, Observation, Policy
+    from sim.sim_task import SimTask
+
+LONGEST_PUSH_M = 0.012
+"""Most that is added to a motion that friction and play swallow."""
+PUSH_GROWTH_M = 0.0015
+"""By how much more is added in each step in which the arm does not move as it should."""
+
+
+class Demonstrator:
+    """The task's expert with corrected eyes and an adapted hand.
+
+    What he sees is freed of the errors of calibration that are hidden in the robot's observations, not of their delay
+    and noise. He moves more slowly, so that delays do not make him overshoot, and harder, so that friction does not
+    stop him. Demonstrations are what he does; the observations that are recorded with them stay wrong.
+
+    Args:
+        task: The task.
+        hidden: What differs from the nominal world.
+        noise: Of the expert, 0 to 1.
+        seed: Of his mistakes.
+        pace: Part of the expert's motion per step.
+    """
+
+    source = Source.SCRIPTED
+
+    def __init__(
+        self, task: SimTask, hidden: Mapping[str, float], *, noise: float, seed: int, pace: float = 0.7
+    ) -> None:
+        self._expert: Policy = task.make_expert(noise, seed)
+        self._arms, self._bases = task.scene.arms, task.scene.bases
+        self._pace = pace
+        self._seen = np.array([hidden.get(f"seen_d{axis}_m", 0.0) for axis in "xyz"])
+        self._pushes = np.zeros(len(self._arms))
+        self._before: Observation = {}
+        self._encoders = np.zeros(len(JOINTS))
+        for index, joint in enumerate(JOINTS):
+            self._encoders[index] = hidden.get(f"{joint}_offset_rad", 0.0)
+
+    def reset(self) -> None:
+        """Start with a new mistake."""
+        self._expert.reset()
+        self._pushes = np.zeros(len(self._arms))
+        self._before = {}
+
+    def __call__(self, observation: Observation) -> Action:
+        """The next action."""
+        action = self._expert(self.corrected(observation)).copy()
+        for index, arm in enumerate(self._arms):
+            position = observation[f"{arm}tcp_position"]
+            moved = float(np.linalg.norm(position - self._before.get(arm, position)))
+            self._before[arm] = position
+            part = slice(4 * index, 4 * index + 3)
+            action[part] = self._adapted(self._pace * action[part], moved, index)
+        return action
+
+    def corrected(self, observation: Observation) -> Observation:
+        """The observation without errors of calibration."""
+        errors: dict[str, NDArray[np.float64]] = {}
+        for arm, (_, _, turn) in zip(self._arms, self._bases, strict=True):
+            joints = observation[f"{arm}joint_positions"].astype(np.float64)
+            shown, true = (kinematics.tcp_position(j) for j in (joints, joints - self._encoders))
+            x, y, z = shown - true
+            cosine, sine = math.cos(turn), math.sin(turn)
+            errors[f"{arm}tcp_position"] = np.array([cosine * x - sine * y, sine * x + cosine * y, z])
+        corrected = dict(observation)
+        for name, value in observation.items():
+            error = self._error(name, errors)
+            if error is not None:
+                corrected[name] = (value - error).astype(value.dtype)
+        return corrected
+
+    def _error(self, name: str, errors: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64] | None:
+        """By how much a field is off; None where it is not."""
+        to, between, origin = name.partition(BETWEEN)
+        if between:
+            return self._position_error(f"{to}_position", errors) - self._position_error(f"{origin}_position", errors)
+        return self._position_error(name, errors) if name.endswith("_position") else None
+
+    def _position_error(self, name: str, errors: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+        return errors[name] if name.endswith("tcp_position") else self._seen
+
+    def _adapted(self, wanted: NDArray[np.float32], moved: float, arm: int) -> NDArray[np.float32]:
+        """Longer, the longer the arm has been standing still against it."""
+        length = float(np.linalg.norm(wanted))
+        stuck = moved < 0.4 * length
+        push = self._pushes[arm] + PUSH_GROWTH_M if stuck else 0.5 * self._pushes[arm]
+        self._pushes[arm] = min(push, LONGEST_PUSH_M)
+        return wanted * (1.0 + self._pushes[arm] / length) if length > 0.0 else wanted

@@ -1,0 +1,97 @@
+"""Grasp the handle of a drawer and pull it open."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sim.arm import MAX_OPENING_M
+from sim.expert import ScriptedExpert
+from sim.scene import Scene, Start
+from sim.sim_task import SimTask
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from robot_rlpd.robot import Observation, Policy
+    from robot_rlpd.task import TaskOptions, TaskSetup
+
+MAX_EPISODE_STEPS = 100
+OPEN_M = 0.12
+"""How far the drawer has to be out."""
+GRASPED_WITHIN_M = 0.03
+GRASPED_OPENING_M = (0.008, 0.022)
+"""Fingers on the handle, which is 14 mm wide, are that far open."""
+HOVER_M = 0.06
+PULL_M = 0.025
+FIELDS = (
+    "joint_positions",
+    "tcp_position",
+    "tcp_velocity",
+    "gripper_opening",
+    "handle_position",
+    "drawer_opening",
+    "handle_from_tcp",
+)
+
+
+def is_solved(observation: Observation) -> bool:
+    """Whether the drawer is open."""
+    return float(observation["drawer_opening"][0]) > OPEN_M
+
+
+def draw_start(rng: np.random.Generator) -> Start:
+    """A cabinet at the far side of the table, its drawer closed, and a gripper somewhere before it."""
+    return Start(
+        tcp_positions=((rng.uniform(0.32, 0.42), rng.uniform(-0.10, 0.10), rng.uniform(0.16, 0.24)),),
+        fixture_position=(rng.uniform(0.49, 0.54), rng.uniform(-0.10, 0.10), 0.0),
+    )
+
+
+def is_grasped(observation: Observation) -> bool:
+    """Whether the fingers are closed on the handle."""
+    low, high = GRASPED_OPENING_M
+    near = float(np.linalg.norm(observation["handle_from_tcp"])) < GRASPED_WITHIN_M
+    return near and low < float(observation["gripper_opening"][0]) < high
+
+
+def plan(observation: Observation, error: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+    """Over the handle, down, close, pull."""
+    if is_grasped(observation):
+        # A handle that slips through the fingers is pulled more gently.
+        slipped = max(float(observation["handle_from_tcp"][0]), 0.0)
+        return np.array([min(slipped - PULL_M, 0.0), 0.3 * observation["handle_from_tcp"][1], 0.0]), 0.0
+    there = observation["handle_from_tcp"] + error * (0.6, 0.6, 0.5)
+    aside, above = float(np.linalg.norm(there[:2])), -float(there[2])
+    if aside < 0.010 and above < 0.012:
+        missed = float(observation["gripper_opening"][0]) < GRASPED_OPENING_M[0]
+        return there, MAX_OPENING_M if missed else 0.0
+    if aside < 0.014 + 0.3 * max(above, 0.0):
+        return there, MAX_OPENING_M
+    rise = there[2] + HOVER_M
+    clear = above > 0.6 * HOVER_M
+    return np.array([*(there[:2] if clear else (0.0, 0.0)), rise]), MAX_OPENING_M
+
+
+def make_expert(noise: float, seed: int) -> Policy:
+    """The scripted expert."""
+    return ScriptedExpert(plan, gain=0.8, noise=noise, seed=seed, clumsiness=0.6)
+
+
+TASK = SimTask(
+    name="drawer",
+    scene=Scene(file="arm_and_drawer.xml", fixture="cabinet", slide="drawer"),
+    fields=FIELDS,
+    needs=("drawer_opening",),
+    is_solved=is_solved,
+    draw_start=draw_start,
+    make_expert=make_expert,
+    max_episode_steps=MAX_EPISODE_STEPS,
+)
+SPEC = TASK.spec
+
+
+def setup(argument: str, options: TaskOptions) -> TaskSetup:
+    """The entry point `drawer`."""
+    return TASK.setup(argument, options)

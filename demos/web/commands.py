@@ -1,15 +1,20 @@
-"""`robot-rlpd console`: teleoperate, watch and record from a browser page."""
+"""`robot-rlpd console`: teleoperate, watch and record from a browser page, or review a store there."""
 
 from __future__ import annotations
 
 import json
 import secrets
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from robot_rlpd.config import parse_json_object
 from robot_rlpd.errors import ConfigError
 from robot_rlpd.task import TaskOptions, load_task
+
+if TYPE_CHECKING:
+    from demos.web.server import ServingOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +29,9 @@ class ConsoleConfig:
 
     out: Path | None = None
     """Directory of the store to record into; without one nothing is recorded."""
+
+    review: Path | None = None
+    """Store to review instead of driving a robot: scrub, trim, label, delete, undo. Needs no other option."""
 
     append: bool = False
     """Add to the store if it exists."""
@@ -80,22 +88,18 @@ class ConsoleConfig:
                 raise ConfigError(field=name, found=value, allowed=f"at least {least}")
         if self.port > 65535:
             raise ConfigError(field="port", found=self.port, allowed="0 to 65535")
-        if not (self.robot or self.task):
+        if self.review is not None and (self.robot or self.task or self.out):
+            raise ConfigError("not together with --robot, --task or --out", field="review", found=str(self.review))
+        if not (self.robot or self.task or self.review):
             raise ConfigError("name a robot, a task or both", field="robot", hint="such as --task pick_place")
         if (self.certificate is None) != (self.certificate_key is None):
             raise ConfigError("both or neither", field="certificate_key", allowed="--certificate and --certificate-key")
 
 
 def console(config: ConsoleConfig) -> int:
-    """Serve a browser page to teleoperate a robot, watch it and record demonstrations."""
-    from demos.recording.run import Plan, run, summary
-    from demos.web.console import BrowserConsole
+    """Serve a browser page to teleoperate a robot, watch it and record demonstrations, or to review recorded ones."""
     from demos.web.server import ServingOptions, is_loopback
 
-    options = TaskOptions(
-        env_kwargs=parse_json_object(config.env_kwargs, field="env_kwargs"),
-        max_episode_steps=config.max_episode_steps,
-    )
     certificate = None
     if config.certificate is not None and config.certificate_key is not None:
         certificate = (config.certificate, config.certificate_key)
@@ -104,6 +108,29 @@ def console(config: ConsoleConfig) -> int:
         port=config.port,
         token=config.token or ("" if is_loopback(config.host) else secrets.token_urlsafe(16)),
         certificate=certificate,
+    )
+    return _drive(config, serving) if config.review is None else _review(config.review, serving)
+
+
+def _review(path: Path, serving: ServingOptions) -> int:
+    from demos.web.review import ReviewPage
+
+    page = ReviewPage(str(path), serving)
+    print(f"the page is at {page.url}; Ctrl-C ends it", file=sys.stderr)
+    try:
+        page.wait()
+    except KeyboardInterrupt:
+        page.close()
+    return 0
+
+
+def _drive(config: ConsoleConfig, serving: ServingOptions) -> int:
+    from demos.recording.run import Plan, run, summary
+    from demos.web.console import BrowserConsole
+
+    options = TaskOptions(
+        env_kwargs=parse_json_object(config.env_kwargs, field="env_kwargs"),
+        max_episode_steps=config.max_episode_steps,
     )
     plan = Plan(
         setup=load_task(config.task, options) if config.task else None,

@@ -13,8 +13,18 @@ export class Plot {
     this.extents = {};
   }
 
+  points(observation) {
+    return this.fields.filter((field) => observation[field.name]).map((field) => observation[field.name]);
+  }
+
+  // Make room for an observation that will be drawn later.
+  extend(observation) {
+    const points = this.points(observation);
+    if (points.length) [0, 1, 2].forEach((axis) => this.extent(points, axis));
+  }
+
   draw(observation) {
-    const points = this.fields.filter((field) => observation[field.name]).map((field) => observation[field.name]);
+    const points = this.points(observation);
     if (this.canvas.hidden || points.length === 0) return;
     this.trail = [...this.trail.slice(-60), points[0]];
     const ratio = window.devicePixelRatio || 1;

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from websockets.sync.client import connect
 
 from robot_rlpd.episode_store import EpisodeStore
 from robot_rlpd.robot import Source
@@ -35,9 +38,16 @@ def console(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     process.stderr.close()
 
 
+def is_still(data: str | bytes) -> bool:
+    if isinstance(data, bytes):
+        return False
+    message = json.loads(data)
+    return bool(message["type"] == "state" and message["holding"] and message["action"][0] == 0.0)
+
+
 def address(console: subprocess.Popen[str]) -> str:
     assert console.stderr is not None
-    return next(line.split()[-1] for line in console.stderr if "the page is at" in line)
+    return next(found[0] for line in console.stderr if (found := re.search(r"http://[^\s;]+", line)))
 
 
 def test_an_operator_drives_and_records_in_the_browser(
@@ -76,11 +86,55 @@ def test_an_operator_drives_and_records_in_the_browser(
     assert episode.actions[-1, 3] == 0.0
 
 
+def test_an_operator_reviews_in_the_browser(browser: Browser, tmp_path: Path) -> None:
+    pytest.importorskip("mujoco")
+    pictures = Path(os.environ.get("ROBOT_RLPD_PICTURES", tmp_path))
+    record = ["record", "--task", "pick_place", "--episodes", "3", "--out", "store"]
+    subprocess.run([*PROGRAM, *record], cwd=tmp_path, check=True)
+    before = list(EpisodeStore.open(tmp_path / "store"))
+    words = ["console", "--review", "store", "--port", "0"]
+    process = subprocess.Popen([*PROGRAM, *words], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    try:
+        browser.open(address(process))
+        browser.wait_for("document.querySelector('#where').textContent.startsWith('step 0')")
+        for _ in range(5):
+            browser.press("ArrowRight")
+        browser.press("[")
+        for _ in range(5):
+            browser.press("ArrowRight")
+        browser.press("]")
+        browser.screenshot(pictures / "review.png")
+        browser.click("#trim")
+        browser.wait_for("document.querySelector('#told').textContent.startsWith('trimmed to 5 of')")
+        browser.press("ArrowDown")
+        browser.wait_for("document.querySelectorAll('#episodes button')[1].className === 'open'")
+        browser.wait_for("document.querySelector('#where').textContent.startsWith('step 0')")
+        browser.click("#failure")
+        browser.wait_for("document.querySelector('#told').textContent === 'labelled a failure'")
+        browser.press("ArrowDown")
+        browser.wait_for("document.querySelectorAll('#episodes button')[2].className === 'open'")
+        browser.wait_for("document.querySelector('#where').textContent.startsWith('step 0')")
+        for button, told in (("#delete", "deleted"), ("#undo", "undone: delete")):
+            browser.click(button)
+            browser.wait_for(f"document.querySelector('#told').textContent === '{told}'")
+        browser.screenshot(pictures / "edited.png")
+    finally:
+        process.kill()
+        process.wait()
+        if process.stderr is not None:
+            process.stderr.close()
+    after = list(EpisodeStore.open(tmp_path / "store"))
+    assert [len(episode) for episode in after] == [5, len(before[1]), len(before[2])]
+    assert np.array_equal(after[0].actions, before[0].actions[5:10])
+    assert [episode.info.success for episode in after] == [True, False, True]
+
+
 @pytest.mark.parametrize("how", ["hidden", "closed"])
 def test_the_robot_holds_when_the_page_is_gone(
     how: str, console: subprocess.Popen[str], browser: Browser, tmp_path: Path
 ) -> None:
-    browser.open(address(console))
+    url = address(console)
+    browser.open(url)
     browser.wait_for("document.querySelector('#phase').textContent === 'waiting'")
     browser.press("Enter")
     browser.wait_for("document.querySelector('#phase').className.includes('recording')")
@@ -88,6 +142,9 @@ def test_the_robot_holds_when_the_page_is_gone(
     browser.wait_for("Number(document.querySelector('#fields td + td').textContent.split('  ')[0]) === 0.03")
     if how == "closed":
         browser.close_tab()
+        with connect(url.replace("http", "ws") + "ws") as watcher:
+            while not is_still(watcher.recv(timeout=20)):
+                pass
     else:
         browser.evaluate(
             "Object.defineProperty(document, 'hidden', {value: true}), "
@@ -100,5 +157,4 @@ def test_the_robot_holds_when_the_page_is_gone(
     (episode,) = EpisodeStore.open(tmp_path / "store")
     moving = episode.actions[:, 0] > 0.029
     assert moving.any()
-    if how == "hidden":
-        assert not moving[-1]
+    assert not moving[-1]

@@ -1,10 +1,10 @@
-"""How long it takes to load prior data, beside numpy reading the same bytes from one file.
+"""How long it takes until prior data can be trained on, beside numpy reading the same bytes from one file.
 
-    python -m benchmarks.load_speed [--steps 1000000] [--obs 39] [--act 28] [--pairs 5] [--json]
+    python -m benchmarks.replay_load [--steps 1000000] [--obs 39] [--act 28] [--pairs 5] [--json]
 
-Three times, in turn: `numpy.load` of one .npy file that holds all columns of the store; the store read into arrays;
-and all that `train` does before it begins: read, judged by the task, laid out as transitions in the replay. The page
-cache is warm for all three.
+In turn: `numpy.load` of one .npy file that holds all columns of the store; and all that `train` does before it begins:
+read, judged by the task, laid out as transitions in the replay. The page cache is warm for both. The store alone is
+measured by `benchmarks.store_load`.
 """
 
 from __future__ import annotations
@@ -62,7 +62,6 @@ def measure(folder: Path, steps: int, obs: int, act: int, pairs: int) -> dict[st
     task = GymnasiumTask("load", EPISODE_STEPS, TaskOptions(reward="sparse"))
     ways: dict[str, Callable[[], object]] = {
         "numpy": lambda: np.load(plain),
-        "store": lambda: _read(path),
         "replay": lambda: _fill(path, task, steps),
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
@@ -71,11 +70,13 @@ def measure(folder: Path, steps: int, obs: int, act: int, pairs: int) -> dict[st
             started_s = time.perf_counter()
             way()
             seconds[name].append(time.perf_counter() - started_s)
-    ratios = {
-        f"{name}_to_numpy": _spread([a / b for a, b in zip(seconds[name], seconds["numpy"], strict=True)])
-        for name in ("store", "replay")
+    ratios = [a / b for a, b in zip(seconds["replay"], seconds["numpy"], strict=True)]
+    return {
+        "steps": steps,
+        "bytes": num_bytes,
+        **{f"{n}_s": _spread(t) for n, t in seconds.items()},
+        "ratio": _spread(ratios),
     }
-    return {"steps": steps, "bytes": num_bytes, **{f"{n}_s": _spread(t) for n, t in seconds.items()}, **ratios}
 
 
 def _spec(obs: int, act: int) -> RobotSpec:
@@ -124,11 +125,6 @@ def _write_plain(path: Path, plain: Path) -> int:
     content = np.concatenate([np.frombuffer(np.ascontiguousarray(array).tobytes(), np.uint8) for array in arrays])
     np.save(plain, content)
     return int(content.nbytes)
-
-
-def _read(path: Path) -> int:
-    with EpisodeStore.open(path) as store:
-        return len(store.load_all())
 
 
 def _fill(path: Path, task: GymnasiumTask, steps: int) -> int:

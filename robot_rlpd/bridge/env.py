@@ -2,8 +2,8 @@
 
     gymnasium.make("robot_rlpd.bridge.env:robot_rlpd/Remote-v0", address="tcp://127.0.0.1:5555", task="reach")
 
-The part before the colon is the module that Gymnasium imports first; after `import robot_rlpd.bridge.env` the name alone
-will do.
+The part before the colon is the module that Gymnasium imports first; after `import robot_rlpd.bridge.env` the name
+alone will do.
 """
 
 from __future__ import annotations

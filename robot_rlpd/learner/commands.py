@@ -50,6 +50,9 @@ class TrainCommand:
     """Go on with this run directory; all other options but --env-steps, --robot and --json are taken from it."""
     robot: str = ""
     """Address of a served robot, such as tcp://127.0.0.1:5555; empty runs the task in this process."""
+    listen: str = ""
+    """Address at which autonomous actors (robot-rlpd actor) deliver episodes, instead of a robot driven from here:
+    tcp://HOST:PORT or ipc://PATH."""
     reward: RewardKind = "task"
     """task: the task's own; sparse: 0 where solved, else -1; stored: as recorded."""
     success_when: str = ""
@@ -132,7 +135,7 @@ def train(command: Annotated[TrainCommand, tyro.conf.arg(name="")]) -> int:
     checkpoint and ends; --resume goes on.
     """
     from robot_rlpd.learner.run_directory import read_run_config
-    from robot_rlpd.learner.session import Session, summary
+    from robot_rlpd.learner.session import summary
     from robot_rlpd.learner.session_config import check_device
 
     logging.getLogger("robot_rlpd").setLevel(logging.INFO)
@@ -145,6 +148,8 @@ def train(command: Annotated[TrainCommand, tyro.conf.arg(name="")]) -> int:
         if command.run_dir is None or not command.task:
             missing = "run_dir" if command.run_dir is None else "task"
             raise ConfigError("is needed", field=missing, hint="or use --resume RUN_DIR")
+        if command.listen and command.robot:
+            raise ConfigError("one of the two", field="listen", found=command.listen, allowed="--listen or --robot")
         run_dir = command.run_dir
         config = resolve(command)
     check_device(config.device)
@@ -153,7 +158,7 @@ def train(command: Annotated[TrainCommand, tyro.conf.arg(name="")]) -> int:
         if command.resume is None:
             session = _new_session(config, run_dir, robot, setup.task)
         else:
-            session = Session(config, run_dir, robot, setup.task, resume=True)
+            session = _session_type(config)(config, run_dir, robot, setup.task, resume=True)
         sys.stderr.write(f"prior data: {session.prior_report}\n" if config.prior else "no prior data\n")
         reason = session.run(should_stop)
         session.store.close()
@@ -227,6 +232,7 @@ def resolve(command: TrainCommand) -> SessionConfig:
         task=command.task,
         run_id=str(uuid.uuid4()),
         robot=command.robot,
+        listen=command.listen,
         prior=command.prior,
         preset=command.preset,
         rlpd=rlpd,
@@ -292,14 +298,23 @@ def open_policy(path: Path, robot: Robot) -> Policy:
     return policy
 
 
+def _session_type(config: SessionConfig) -> type[Session]:
+    if config.listen:
+        from robot_rlpd.learner.listening import ListeningSession
+
+        return ListeningSession
+    from robot_rlpd.learner.session import Session
+
+    return Session
+
+
 def _new_session(config: SessionConfig, run_dir: Path, robot: Robot, task: Task) -> Session:
     """A session that cannot start leaves no run directory in the way of the next try."""
     from robot_rlpd.learner.run_directory import prepare_run_directory
-    from robot_rlpd.learner.session import Session
 
     try:
         prepare_run_directory(config, run_dir)
-        return Session(config, run_dir, robot, task)
+        return _session_type(config)(config, run_dir, robot, task)
     except RunDirectoryError:  # it holds something of somebody else
         raise
     except BaseException:

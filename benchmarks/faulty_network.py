@@ -18,6 +18,8 @@ import zmq
 DELAY_S = 0.03
 """A delayed message comes up to this much later; one that is to be overtaken waits as long for another to come."""
 SHARE = 0.05
+SESSIONS_KEPT = 8
+"""Connections of earlier sessions whose late messages still arrive."""
 
 
 class FaultyMessages:
@@ -61,7 +63,7 @@ class FaultyMessages:
                 if ready == self._front:
                     client, *frames = ready.recv_multipart()
                     self._pass(self._back_of(client, poller), frames)
-                else:
+                elif not ready.closed:
                     client = next(name for name, back in self._backs.items() if back == ready)
                     self._pass(self._front, [client, *ready.recv_multipart()])
             while self._late and self._late[0][0] <= time.monotonic():
@@ -70,6 +72,12 @@ class FaultyMessages:
 
     def _back_of(self, client: bytes, poller: zmq.Poller) -> zmq.Socket[bytes]:
         if client not in self._backs:
+            while len(self._backs) >= SESSIONS_KEPT:
+                old = self._backs.pop(next(iter(self._backs)))
+                self._late = [late for late in self._late if late[2] != old]
+                heapq.heapify(self._late)
+                poller.unregister(old)
+                old.close(linger=0)
             back = self._context.socket(zmq.DEALER)
             back.connect(self._server)
             poller.register(back, zmq.POLLIN)

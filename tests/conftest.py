@@ -22,3 +22,9 @@ def _one_torch_thread(request: pytest.FixtureRequest) -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def _no_keys_of_this_user(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test finds must not depend on whose machine it runs on."""
+    monkeypatch.setenv("ROBOT_RLPD_KEYS", str(tmp_path_factory.getbasetemp() / "no-keys"))

@@ -17,6 +17,11 @@ import pytest
 
 from deploy import quickstart as quickstart_module
 from robot_rlpd.bridge.client import RemoteRobot
+from robot_rlpd.bridge.courier import Courier
+from robot_rlpd.bridge.episodes import Inbox
+from robot_rlpd.bridge.learner_server import LearnerServer
+from robot_rlpd.bridge.outbox import Outbox
+from robot_rlpd.bridge.policies import Shelf
 from robot_rlpd.bridge.server import RobotServer
 from robot_rlpd.cli import main
 from robot_rlpd.episode_store import EpisodeStore
@@ -224,6 +229,28 @@ def test_bridge_status_tells_what_is_documented(printed: Printed) -> None:
         over.set()
         thread.join()
     assert differences(told, documented("`bridge status`")) == []
+
+
+def test_an_actor_and_its_learner_tell_what_is_documented(printed: Printed, tmp_path: Path) -> None:
+    contract = FakeRobot().spec.contract()
+    inbox = Inbox(contract, is_stored=lambda uuid: False, store=lambda episode: True, received=lambda episode: None)
+    trained = {"run": "r", "trained_env_steps": 0, "gradient_steps": 0, "waiting_episodes": 0}
+    server = LearnerServer(
+        "tcp://127.0.0.1:0", contract=contract, inbox=inbox, shelf=Shelf(), describe=lambda: dict(trained)
+    )
+    try:
+        with Outbox(tmp_path) as outbox:
+            courier = Courier(server.address, outbox, actor="one", spec=FakeRobot().spec)
+            courier.wait_until_delivered(30.0)
+            courier.close()
+        (told,) = printed(f"bridge status {server.address}")
+    finally:
+        server.close()
+    fields = documented("`bridge status` of a learner that listens")
+    assert differences(told, fields) == []
+    away = "--learner tcp://127.0.0.1:1 --deliver-s 0"
+    (told,) = printed(f"actor --robot sim:reach {away} --outbox box --episodes 1 --pace fast --max-episode-steps 2")
+    assert differences(told, documented("`actor`")) == []
 
 
 def test_keys_tell_what_is_documented(printed: Printed) -> None:

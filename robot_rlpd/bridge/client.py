@@ -133,7 +133,8 @@ class RemoteRobot(ClosingRobot):
         if self._connection is None or not self._session:
             return
         try:
-            self._connection.exchange([wire.encode(wire.Stop(self._session, reason))], _is_stop_answer, STOP_TIMEOUT_S)
+            stop = wire.encode(wire.Stop(self._session, reason))
+            self._connection.exchange([stop], wire.reader(_is_stop_answer), STOP_TIMEOUT_S)
         except Exception as error:
             logger.warning("%s: stop was not confirmed: %s", self._who, error)
 
@@ -177,7 +178,7 @@ class RemoteRobot(ClosingRobot):
                 isinstance(message, Refused) and message.sequence == 0 and message.nonce in ("", nonce)
             )
 
-        message, _, _ = self._connection.exchange([hello], is_answer, self._connect_timeout_s)
+        message, _, _ = self._connection.exchange([hello], wire.reader(is_answer), self._connect_timeout_s)
         if isinstance(message, Refused):
             raise error_of(message)
         assert isinstance(message, Welcome)
@@ -197,7 +198,7 @@ class RemoteRobot(ClosingRobot):
 
         try:
             message, layout, arrays = self._connection.exchange(
-                frames, is_answer, timeout_s + period_s, period_s=period_s
+                frames, wire.reader(is_answer), timeout_s + period_s, period_s=period_s
             )
         except BaseException as error:
             # Whether the request was executed is not known: only a new session is sure to be in step.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 import zmq
 
@@ -15,9 +15,7 @@ from robot_rlpd.errors import DeadlineError, ProtocolError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from numpy.typing import NDArray
-
-    from robot_rlpd.bridge.arrays import Buffer, Layout
+    from robot_rlpd.bridge.arrays import Buffer
     from robot_rlpd.bridge.security import ClientKeys
 
 TICK_MS = 50
@@ -32,6 +30,7 @@ QUEUE_SIZE = 16
 """Messages that may wait in either direction."""
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class Connection:
@@ -76,16 +75,16 @@ class Connection:
     def exchange(
         self,
         frames: list[Buffer],
-        is_answer: Callable[[wire.AnyMessage], bool],
+        read: Callable[[list[Buffer]], T | None],
         timeout_s: float,
         *,
         period_s: float = 0.0,
-    ) -> tuple[wire.AnyMessage, Layout | None, dict[str, NDArray[Any]]]:
+    ) -> T:
         """Send until the answer comes; whatever else arrives answers an earlier repetition and is dropped.
 
         Args:
             frames: The request.
-            is_answer: Whether a message is the awaited answer.
+            read: Reads the frames of a message; None if it is not the awaited answer.
             timeout_s: Longest wait in seconds.
             period_s: How long the server needs at least.
 
@@ -103,8 +102,8 @@ class Connection:
                 self._socket.poll(TICK_MS, zmq.POLLOUT)
                 sent = self.send(frames)
             try:
-                answer = wire.decode(_received(self._socket))
-                if is_answer(answer[0]):
+                answer = read(_received(self._socket))
+                if answer is not None:
                     return answer
             except zmq.Again:
                 pass

@@ -78,7 +78,7 @@ class Observer:
             return isinstance(message, (Seen, Refused)) and message.nonce in ("", nonce)
 
         request = wire.encode(wire.Look(nonce, observation, spec))
-        message, _, arrays = self._connection.exchange([request], is_answer, self._timeout_s)
+        message, _, arrays = self._connection.exchange([request], wire.reader(is_answer), self._timeout_s)
         if isinstance(message, Refused):
             raise error_of(message)
         assert isinstance(message, Seen)

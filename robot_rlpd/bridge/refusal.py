@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 _ERRORS: dict[str, type[RobotRlpdError]] = {
     "mismatch": errors.MismatchError,
     "spec": errors.SpecError,
+    "store": errors.StoreError,
+    "data": errors.DataError,
     "protocol": errors.ProtocolError,
     "robot": errors.RobotError,
 }
@@ -29,7 +31,7 @@ class Refusal(errors.RefusedError):
 
 
 def code_of(error: RobotRlpdError) -> str:
-    """Code of an error on the wire: a `Refusal` has its own; else "mismatch", "spec", "protocol", or "robot"."""
+    """Code of an error on the wire: a `Refusal` has its own; else one of `_ERRORS`, or "robot"."""
     if isinstance(error, Refusal):
         return error.code
     return next((code for code, kind in _ERRORS.items() if isinstance(error, kind)), "robot")

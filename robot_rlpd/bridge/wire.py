@@ -13,7 +13,7 @@ from robot_rlpd.bridge.arrays import NO_ARRAYS, Layout, layout_of, parse_layout
 from robot_rlpd.errors import ProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -139,6 +139,8 @@ class Refused(Message):
 
 
 AnyMessage = Hello | Welcome | Reset | Step | Stop | Bye | Look | Reply | Stopped | Seen | Refused
+Decoded = tuple[AnyMessage, Layout | None, "dict[str, NDArray[Any]]"]
+"""A message, and the layout and arrays that came with it."""
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(AnyMessage)
 
@@ -180,7 +182,7 @@ def encode_seen(
     return [encode(Seen(nonce, status, spec, layout.table)), *layout.pack(arrays)]
 
 
-def decode(frames: Sequence[Buffer]) -> tuple[AnyMessage, Layout | None, dict[str, NDArray[Any]]]:
+def decode(frames: Sequence[Buffer]) -> Decoded:
     """The message, and the layout and arrays that came with it.
 
     Raises:
@@ -198,6 +200,16 @@ def decode(frames: Sequence[Buffer]) -> tuple[AnyMessage, Layout | None, dict[st
     if len(frames) != 1:
         raise ProtocolError(field="frames", found=f"{len(frames)}", allowed="1")
     return message, None, {}
+
+
+def reader(is_answer: Callable[[AnyMessage], bool]) -> Callable[[Sequence[Buffer]], Decoded | None]:
+    """Decodes frames, and lets an awaited answer pass."""
+
+    def read(frames: Sequence[Buffer]) -> Decoded | None:
+        decoded = decode(frames)
+        return decoded if is_answer(decoded[0]) else None
+
+    return read
 
 
 def printable(text: str) -> str:

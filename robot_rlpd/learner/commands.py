@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from robot_rlpd.learner.rlpd import RLPDConfig
+    from robot_rlpd.learner.session import Session
     from robot_rlpd.learner.session_config import SessionConfig
     from robot_rlpd.learner.tuning import MatmulPrecision
     from robot_rlpd.robot import Policy, Robot
@@ -53,6 +54,9 @@ class TrainCommand:
     """Go on with this run directory; all other options but --env-steps, --robot and --json are taken from it."""
     robot: str = ""
     """Address of a served robot, such as tcp://127.0.0.1:5555; empty runs the task in this process."""
+    listen: str = ""
+    """Address at which autonomous actors (robot-rlpd actor) deliver episodes, instead of a robot driven from here:
+    tcp://HOST:PORT or ipc://PATH."""
     reward: RewardKind = "task"
     """task: the task's own; sparse: 0 where solved, else -1; stored: as recorded."""
     success_when: str = ""
@@ -139,7 +143,6 @@ def train(command: Annotated[TrainCommand, tyro.conf.arg(name="")]) -> int:
     """
     from robot_rlpd.learner.cloning_session import CloningSession
     from robot_rlpd.learner.run_directory import read_run_config
-    from robot_rlpd.learner.session import Session
     from robot_rlpd.learner.session_config import check_device
 
     logging.getLogger("robot_rlpd").setLevel(logging.INFO)
@@ -154,18 +157,21 @@ def train(command: Annotated[TrainCommand, tyro.conf.arg(name="")]) -> int:
         if command.run_dir is None or not command.task:
             missing = "run_dir" if command.run_dir is None else "task"
             raise ConfigError("is needed", field=missing, hint="or use --resume RUN_DIR")
+        if command.listen and command.robot:
+            raise ConfigError("one of the two", field="listen", found=command.listen, allowed="--listen or --robot")
         run_dir = command.run_dir
         config = resolve(command)
     check_device(config.device)
     setup = load_task(config.task, config.task_options())
     with stop_on_signals() as should_stop, open_task_robot(setup, config.robot, config.task_options()) as robot:
+        kind = _session_type(config)
         session: Session | CloningSession
         if command.resume is not None:
-            session = Session(config, run_dir, robot, setup.task, resume=True)
+            session = kind(config, run_dir, robot, setup.task, resume=True)
         elif config.cloning_steps:
             session = _new(lambda: CloningSession(config, run_dir, robot, setup.task), config, run_dir)
         else:
-            session = _new(lambda: Session(config, run_dir, robot, setup.task), config, run_dir)
+            session = _new(lambda: kind(config, run_dir, robot, setup.task), config, run_dir)
         sys.stderr.write(f"prior data: {session.prior_report}\n" if config.prior else "no prior data\n")
         reason = session.run(should_stop)
         session.close()
@@ -239,6 +245,7 @@ def resolve(command: TrainCommand) -> SessionConfig:
         task=command.task,
         run_id=str(uuid.uuid4()),
         robot=command.robot,
+        listen=command.listen,
         prior=command.prior,
         prior_weights=command.prior_weights,
         preset=command.preset,
@@ -304,6 +311,16 @@ def open_policy(path: Path, robot: Robot) -> Policy:
     opener = load_entry_point("robot_rlpd.policies", "onnx" if path.suffix == ".onnx" else "checkpoint")
     policy: Policy = opener(path, robot.spec)
     return policy
+
+
+def _session_type(config: SessionConfig) -> type[Session]:
+    if config.listen:
+        from robot_rlpd.learner.listening import ListeningSession
+
+        return ListeningSession
+    from robot_rlpd.learner.session import Session
+
+    return Session
 
 
 def _new(make: Callable[[], _S], config: SessionConfig, run_dir: Path) -> _S:

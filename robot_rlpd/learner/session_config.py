@@ -28,6 +28,8 @@ class SessionConfig:
     """UUID of the run, drawn when it is made."""
     robot: str = ""
     """Address or name of the robot; empty runs the task in this process."""
+    listen: str = ""
+    """Address at which autonomous actors deliver episodes; empty drives a robot from here."""
     prior: tuple[Path, ...] = ()
     """Prior stores."""
     prior_weights: tuple[float, ...] = ()
@@ -98,7 +100,7 @@ class SessionConfig:
     @property
     def simulated(self) -> bool:
         """Whether the robot runs in this process: what it did can be done again from the seeds."""
-        return not self.robot
+        return not self.robot and not self.listen
 
     def task_options(self) -> TaskOptions:
         """The options that make the task."""

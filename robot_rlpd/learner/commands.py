@@ -1,4 +1,4 @@
-"""The commands `train` and `eval`."""
+"""The command `train`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ import tyro
 from robot_rlpd.config import parse_json_object
 from robot_rlpd.errors import ConfigError, RunDirectoryError
 from robot_rlpd.interrupt import stop_on_signals
-from robot_rlpd.task import RewardKind, TaskOptions, TaskSetup, load_task
+from robot_rlpd.learner.task_robot import open_task_robot
+from robot_rlpd.task import RewardKind, load_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from robot_rlpd.learner.session import Session
     from robot_rlpd.learner.session_config import SessionConfig
     from robot_rlpd.learner.tuning import MatmulPrecision
-    from robot_rlpd.robot import Policy, Robot
 
 DEFAULT_ENV_STEPS = 100_000
 _S = TypeVar("_S")
@@ -109,32 +109,6 @@ class TrainCommand:
     """Print one JSON object on standard output."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class EvalCommand:
-    """Options of `robot-rlpd eval`."""
-
-    policy: Path
-    """Run directory, checkpoint or .onnx file."""
-    task: str
-    """Task: reach, pick_place, gymnasium:<id> or gymnasium:<module>:<id>."""
-    robot: str = ""
-    """Address of a served robot; empty runs the task in this process."""
-    episodes: int = 50
-    """Number of episodes."""
-    seed: int = 0
-    """Shifts the reset seeds; 0 gives the seeds that evaluation uses by default."""
-    reward: RewardKind = "task"
-    """task: the task's own; sparse: 0 where solved, else -1; stored: as signalled."""
-    success_when: str = ""
-    """Condition that decides success, such as "observation[28] >= 1.35"."""
-    env_kwargs: str = ""
-    """JSON object passed to a Gymnasium environment."""
-    max_episode_steps: int | None = None
-    """Time limit of an episode in steps instead of the task's own."""
-    json: bool = False
-    """Print one JSON object on standard output."""
-
-
 def train(command: Annotated[TrainCommand, tyro.conf.arg(name="")]) -> int:
     """Train a policy with RLPD from demonstrations, on a simulated or served robot.
 
@@ -182,47 +156,6 @@ def train(command: Annotated[TrainCommand, tyro.conf.arg(name="")]) -> int:
         sys.stdout.write(json.dumps(result) + "\n")
     else:
         sys.stderr.write(_told(result))
-    return 0
-
-
-def evaluate(command: Annotated[EvalCommand, tyro.conf.arg(name="")]) -> int:
-    """Measure the success rate of a policy: successes, episodes and the 95 % interval."""
-    from robot_rlpd.evaluation import EVALUATION_SEED_OFFSET, Evaluation
-    from robot_rlpd.evaluation import evaluate as run_evaluation
-    from robot_rlpd.progress import ProgressLine
-
-    for name, least in (("episodes", 1), ("seed", 0)):
-        if getattr(command, name) < least:
-            raise ConfigError(field=name, found=getattr(command, name), allowed=f">= {least}")
-    options = TaskOptions(
-        success_when=command.success_when,
-        reward=command.reward,
-        env_kwargs=parse_json_object(command.env_kwargs, field="env_kwargs"),
-        max_episode_steps=command.max_episode_steps,
-    )
-    setup = load_task(command.task, options)
-    with stop_on_signals() as should_stop, open_task_robot(setup, command.robot, options) as robot:
-        policy = open_policy(command.policy, robot)
-        progress = ProgressLine(command.episodes)
-
-        def show(evaluation: Evaluation, episode: object) -> None:
-            del episode
-            progress.update(evaluation.episodes, f"solved {evaluation.successes}")
-
-        evaluation = run_evaluation(
-            robot,
-            policy,
-            setup.task,
-            episodes=command.episodes,
-            first_seed=EVALUATION_SEED_OFFSET + command.seed * 10_000,
-            on_episode=show,
-            should_stop=should_stop,
-        )
-        progress.close()
-    if command.json:
-        sys.stdout.write(json.dumps({"policy": str(command.policy), **evaluation.to_json()}) + "\n")
-    else:
-        sys.stdout.write(f"{command.policy} on {setup.task.name}: {evaluation}\n")
     return 0
 
 
@@ -278,39 +211,6 @@ def _matmul_precision(rlpd: RLPDConfig, device: str) -> MatmulPrecision:
     if device != "cpu":
         return "highest"
     return choose_matmul_precision(rlpd.ensemble_size, rlpd.batch_size, max(rlpd.hidden_dims))
-
-
-def open_task_robot(setup: TaskSetup, robot: str, options: TaskOptions) -> Robot:
-    """The robot that a task runs on: a served one, or the task's own in this process.
-
-    Raises:
-        MismatchError: The served robot is not what the task is made for.
-    """
-    from robot_rlpd.safety import SafeRobot
-    from robot_rlpd.specs import check_contract
-
-    if not robot:
-        return SafeRobot(setup.make_robot())
-    from robot_rlpd.bridge.robots import open_robot
-
-    opened = open_robot(robot, options=options)
-    try:
-        check_contract(setup.spec.contract(), opened.spec, who=f"robot at {robot}")
-    except Exception:
-        opened.close()
-        raise
-    return opened
-
-
-def open_policy(path: Path, robot: Robot) -> Policy:
-    """Open a run directory, a checkpoint or an .onnx file as a policy for this robot."""
-    from robot_rlpd.registry import load_entry_point
-
-    if not path.exists():
-        raise RunDirectoryError("no such run directory, checkpoint or .onnx file", field=str(path))
-    opener = load_entry_point("robot_rlpd.policies", "onnx" if path.suffix == ".onnx" else "checkpoint")
-    policy: Policy = opener(path, robot.spec)
-    return policy
 
 
 def _session_type(config: SessionConfig) -> type[Session]:

@@ -46,7 +46,7 @@ class ListeningSession(Session):
         super().__init__(config, run_dir, robot, task, resume=resume)
         self._arrived: queue.SimpleQueue[Episode] = queue.SimpleQueue()
         self._shelf = Shelf()
-        self._export: Callable[[Checkpoint], bytes] = load_entry_point("robot_rlpd.exporters", "exploring")
+        self._export: Callable[[Checkpoint], bytes] = load_entry_point("robot_rlpd.policy_exporters", "exploring")
         inbox = Inbox(
             self.contract,
             is_stored=lambda uuid: uuid in self.store,

@@ -4,6 +4,9 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 PEER = f"{sys.executable} -c \"print('warming up'); print('{{\\\"critic_updates_per_s\\\": 50.0}}')\""
@@ -21,3 +24,33 @@ def test_update_speed_alternates_with_a_peer_and_prints_one_json_object() -> Non
     assert 0 < ratio["min"] <= ratio["median"] <= ratio["max"]
     assert result["config"]["width"] == 8
     assert result["machine"]["cores"] >= 1
+
+
+def run_benchmark(*words: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", *words, "--json"]
+    result: dict[str, Any] = json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout)
+    return result
+
+
+@pytest.mark.slow
+def test_recorder_crash_loses_nothing_and_prints_one_json_object() -> None:
+    result = run_benchmark("benchmarks.recorder_crash", "--trials", "3")
+    assert result["trials"] == 3
+    assert result["acknowledged_steps"] > 0
+    for name in ("acknowledged_steps_lost", "unreadable_episodes", "wrong_values", "left_in_the_spool"):
+        assert result[name] == 0
+
+
+@pytest.mark.slow
+def test_recorder_load_measures_cost_and_rate_and_prints_one_json_object() -> None:
+    result = run_benchmark("benchmarks.recorder_load", "--seconds", "5")
+    for name in ("50 Hz, 2 cameras of 128x128", "30 Hz, 1 camera of 640x480"):
+        assert result[name]["cost"]["in_the_loop_to_raw"] > 0
+        assert 0 <= result[name]["rate"]["late_share"] <= 1
+
+
+@pytest.mark.slow
+def test_console_dead_man_measures_every_rate_and_way() -> None:
+    command = [sys.executable, "-m", "benchmarks.console_dead_man", "--trials", "1", "--json"]
+    result = json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, check=False).stdout)
+    assert {way for rate in ("10 Hz", "30 Hz", "100 Hz") for way in result[rate]} == {"silent", "closed"}

@@ -45,3 +45,33 @@ def test_learning_curves_go_on_where_they_were_cut_off(tmp_path: Path) -> None:
     assert whole["result"]["final"]["episodes"] == 50
     assert (tmp_path / "curve.svg").stat().st_size > 5000
     assert run("--table") == whole
+
+
+def run_benchmark(*words: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", *words, "--json"]
+    result: dict[str, Any] = json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout)
+    return result
+
+
+@pytest.mark.slow
+def test_recorder_crash_loses_nothing_and_prints_one_json_object() -> None:
+    result = run_benchmark("benchmarks.recorder_crash", "--trials", "3")
+    assert result["trials"] == 3
+    assert result["acknowledged_steps"] > 0
+    for name in ("acknowledged_steps_lost", "unreadable_episodes", "wrong_values", "left_in_the_spool"):
+        assert result[name] == 0
+
+
+@pytest.mark.slow
+def test_recorder_load_measures_cost_and_rate_and_prints_one_json_object() -> None:
+    result = run_benchmark("benchmarks.recorder_load", "--seconds", "5")
+    for name in ("50 Hz, 2 cameras of 128x128", "30 Hz, 1 camera of 640x480"):
+        assert result[name]["cost"]["in_the_loop_to_raw"] > 0
+        assert 0 <= result[name]["rate"]["late_share"] <= 1
+
+
+@pytest.mark.slow
+def test_console_dead_man_measures_every_rate_and_way() -> None:
+    command = [sys.executable, "-m", "benchmarks.console_dead_man", "--trials", "1", "--json"]
+    result = json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, check=False).stdout)
+    assert {way for rate in ("10 Hz", "30 Hz", "100 Hz") for way in result[rate]} == {"silent", "closed"}

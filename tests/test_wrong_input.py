@@ -225,7 +225,7 @@ WRONG_NAMES: list[tuple[str, tuple[str, ...]]] = [
     (f"{SERVE} sim:nope", ("robot: ", "sim:nope", "pick_place, push, reach")),
     (f"{SERVE} gymnasium:Nope-v1", ("Nope",)),
     (f"{SERVE} tcp://127.0.0.1:1", ("robot: ", "tcp://127.0.0.1:1", "NAME:ARGUMENT")),
-    (f"{RECORD} --device nope", ("device: ", "nope", "keyboard, scripted")),
+    (f"{RECORD} --device nope", ("device: ", "nope", "keyboard", "scripted")),
     (f"{RECORD} --device keyboard", ("device: ", "not a terminal")),
     (f"{PENDULUM} --device scripted", ("device: ", "gymnasium:Pendulum-v1", "no scripted expert")),
     ("demos import good.hdf5 --format nope --out new.zarr", ("format: ", "nope", "d4rl, robomimic")),
@@ -235,6 +235,25 @@ WRONG_NAMES: list[tuple[str, tuple[str, ...]]] = [
     ("record --out new.zarr --task gymnasium:CartPole-v1", ("action: ", "Discrete", "a Box of continuous actions")),
     ("train --run-dir new --task gymnasium:CartPole-v1", ("action: ", "Discrete", "a Box of continuous actions")),
     (f"{SERVE} gymnasium:CartPole-v1", ("action: ", "Discrete", "a Box of continuous actions")),
+]
+
+WRONG_DEVICES: list[tuple[str, tuple[str, ...]]] = [
+    (f"{RECORD} --device browser:abc", ("port: ", "abc", "0 to 65535")),
+    (f"{RECORD} --device leader", ("device: ", "leader:tcp://HOST:PORT")),
+    (f"{RECORD} --device policy", ("device: ", "policy:FILE.onnx")),
+    (f"{RECORD} --device policy:no.onnx", ("no.onnx: cannot be read",)),
+    (f"{RECORD} --device policy:policy.onnx --robot sim:pick_place", ("observation.target_from_tcp",)),
+    (f"{RECORD} --reset-time-s -1", ("reset_time_s: ", "-1", "at least 0")),
+    (f"{PENDULUM} --device browser:0", ("action.a0: ", "browser", "delta")),
+    ("record --task pick_place --out reach.zarr --resume", ("observation.cube_position", "reach.zarr")),
+    ("console", ("robot: ", "--task")),
+    ("console --task nope", ("task: ", "nope", *TASKS)),
+    ("console --task reach --port 70000", ("port: ", "70000", "0 to 65535")),
+    ("console --task reach --port 0 --out reach.zarr", ("reach.zarr: exists already", "--append")),
+    ("console --task reach --port 0 --certificate no --certificate-key no", ("certificate: ", "no and no")),
+    ("console --task reach --certificate no", ("certificate_key: ", "both or neither")),
+    ("console --review no --port 0", ("no: no such store",)),
+    ("console --review reach.zarr --task reach", ("review: ", "--task")),
 ]
 
 WRONG_ROBOT: list[tuple[str, tuple[str, ...]]] = [
@@ -489,7 +508,7 @@ WRONG_REVIEW: list[tuple[str, tuple[str, ...]]] = [
 ]
 
 
-CASES = [*WRONG_REVIEW, *WRONG_NAMES, *WRONG_ROBOT, *WRONG_FILES, *WRONG_OUTPUTS, *WRONG_VALUES]
+CASES = [*WRONG_REVIEW, *WRONG_NAMES, *WRONG_DEVICES, *WRONG_ROBOT, *WRONG_FILES, *WRONG_OUTPUTS, *WRONG_VALUES]
 
 
 @pytest.mark.parametrize(("words", "told"), CASES, ids=[words[:80] for words, _ in CASES])

@@ -108,6 +108,7 @@ def test_the_evaluation_in_training_is_that_of_eval(here: Path) -> None:
     [
         ("demos info", "demos info demos.zarr"),
         ("demos list", "demos list demos.zarr"),
+        ("demos export", "demos export demos.zarr --format d4rl --out exported.hdf5"),
         ("eval", "eval --policy policy.onnx --task reach --episodes 1"),
         ("sim video", "sim video demos.zarr --task reach --renderer sketch --out video.gif"),
         ("plot", "plot run --out curves.svg"),

@@ -21,3 +21,11 @@ def test_update_speed_alternates_with_a_peer_and_prints_one_json_object() -> Non
     assert 0 < ratio["min"] <= ratio["median"] <= ratio["max"]
     assert result["config"]["width"] == 8
     assert result["machine"]["cores"] >= 1
+
+
+def test_format_memory_tells_the_peak_of_every_conversion() -> None:
+    command = [sys.executable, "-m", "benchmarks.format_memory", "--megabytes", "1", "--formats", "d4rl", "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)["conversions"]
+    assert [(entry["format"], entry["does"]) for entry in found] == [("d4rl", "export"), ("d4rl", "import")]
+    assert all(entry["peak_mb"] > 10 for entry in found)

@@ -75,3 +75,11 @@ def test_console_dead_man_measures_every_rate_and_way() -> None:
     command = [sys.executable, "-m", "benchmarks.console_dead_man", "--trials", "1", "--json"]
     result = json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, check=False).stdout)
     assert {way for rate in ("10 Hz", "30 Hz", "100 Hz") for way in result[rate]} == {"silent", "closed"}
+
+
+def test_format_memory_tells_the_peak_of_every_conversion() -> None:
+    command = [sys.executable, "-m", "benchmarks.format_memory", "--megabytes", "1", "--formats", "d4rl", "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)["conversions"]
+    assert [(entry["format"], entry["does"]) for entry in found] == [("d4rl", "export"), ("d4rl", "import")]
+    assert all(entry["peak_mb"] > 10 for entry in found)

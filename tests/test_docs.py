@@ -29,6 +29,22 @@ def test_the_tutorial_works_as_written(tmp_path: Path) -> None:
     assert "on reach: " in done.stdout
 
 
+@pytest.mark.timeout(500)
+def test_the_page_of_formats_works_as_written(tmp_path: Path) -> None:
+    pytest.importorskip("mujoco", reason="the page records in simulation")
+    for module in ("h5py", "pyarrow", "av"):
+        pytest.importorskip(module, reason="the page writes every format")
+    (block,) = BLOCK.findall((ROOT / "docs" / "formats.md").read_text())
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    script = f"set -euo pipefail\n{block}"
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=480, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("missing     nothing") == 4  # all but LeRobot hold the final observations
+    assert done.stdout.splitlines()[-1].endswith("reach")
+
+
 def test_every_file_that_a_page_links_to_exists() -> None:
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
     for page in pages:

@@ -126,6 +126,7 @@ def test_the_evaluation_in_training_is_that_of_eval(here: Path) -> None:
         ("demos replay", "demos replay demos.zarr 0"),
         ("demos merge", "demos merge demos.zarr --out merged.zarr"),
         ("demos split", "demos split demos.zarr 0 --out one.zarr --rest other.zarr"),
+        ("demos export", "demos export demos.zarr --format d4rl --out exported.hdf5"),
         ("eval", "eval --policy policy.onnx --task reach --episodes 1"),
         ("sim video", "sim video demos.zarr --task reach --renderer sketch --out video.gif"),
         ("sim randomization", "sim randomization --samples 20 --out drawn.svg"),

@@ -95,19 +95,15 @@ def describe_observation(spec: RobotSpec) -> dict[str, Any]:
 def describe(spec: ArraySpec) -> dict[str, Any]:
     """A Box; bounds that its type cannot hold are those of the type."""
     dtype = np.dtype("uint8" if spec.dtype == "bool" else spec.dtype)
-    limits = (-np.inf, np.inf) if dtype.kind == "f" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
-    low, high = (np.broadcast_to(np.reshape(b, (-1,)), (spec.size,)) for b in (spec.low, spec.high))
-    low, high = (np.clip(b, *limits).reshape(spec.shape) for b in (low, high))
-    if dtype.kind != "f":
-        low, high = (np.where(np.isfinite(b), b, limits[i]) for i, b in enumerate((low, high)))
-    bounds = {"low": _listed(low, dtype), "high": _listed(high, dtype)}
+    bounds = {name: _bound(getattr(spec, name), spec, dtype) for name in ("low", "high")}
     return {"type": "Box", "dtype": str(dtype), "shape": list(spec.shape), **bounds}
 
 
-def _listed(bound: Any, dtype: np.dtype[Any]) -> Any:
-    if dtype.kind == "f":
-        return np.asarray(bound, dtype).tolist()
-    return np.vectorize(int, otypes=[object])(bound).tolist()
+def _bound(values: tuple[float, ...], spec: ArraySpec, dtype: np.dtype[Any]) -> Any:
+    if dtype.kind != "f":
+        least, greatest = np.iinfo(dtype).min, np.iinfo(dtype).max
+        values = tuple(least if v <= least else greatest if v >= greatest else int(v) for v in values)
+    return np.broadcast_to(np.array(values, dtype), (spec.size,)).reshape(spec.shape).tolist()
 
 
 def describe_action(spec: RobotSpec) -> dict[str, Any]:

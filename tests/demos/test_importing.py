@@ -195,6 +195,7 @@ def long_and_short(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path
     return stores
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FORMATS)
 def test_memory_does_not_grow_with_the_file(
     tmp_path: Path, kind: str, long_and_short: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch

@@ -255,6 +255,19 @@ def test_success_by_a_condition_reads_the_observation_after_the_step() -> None:
     assert not task.evaluate(here, push(0), signals(), there).success
 
 
+def test_with_a_condition_and_the_sparse_reward_an_end_without_success_is_truncated() -> None:
+    ended = signals(reward=1.0, terminated=True, success=True)  # at the goal that the environment had
+    here, there = {"position": np.zeros(2)}, {"position": np.ones(2)}
+    sparse = GymnasiumTask("lamp", 12, TaskOptions(reward="sparse", success_when="position[0] >= 1"))
+    elsewhere = sparse.evaluate(there, push(0), ended, here)
+    assert (elsewhere.reward, elsewhere.terminated, elsewhere.truncated) == (-1.0, False, True)
+    solved = sparse.evaluate(here, push(0), ended, there)
+    assert (solved.reward, solved.terminated, solved.truncated) == (0.0, True, False)
+    dense = GymnasiumTask("lamp", 12, TaskOptions(reward="stored", success_when="position[0] >= 1"))
+    fallen = dense.evaluate(there, push(0), ended, here)  # the recorded reward belongs to the recorded end
+    assert (fallen.reward, fallen.terminated, fallen.truncated) == (1.0, True, False)
+
+
 def test_a_reward_that_nobody_signals_is_an_error_that_says_what_to_do() -> None:
     with pytest.raises(DataError, match=r"signals\.reward: .*--reward sparse"):
         GymnasiumTask("lamp", 12, TaskOptions()).evaluate({}, push(0), {}, {})

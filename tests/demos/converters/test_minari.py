@@ -11,10 +11,12 @@ import pytest
 
 from demos.converters import minari
 from demos.converters.conversion import Conversion, ConversionTarget
+from demos.converters.minari_spaces import describe
 from demos.converters.minari_writer import dataset_id
 from robot_rlpd import images
 from robot_rlpd.episode import Ended
 from robot_rlpd.errors import ConfigError, DataError
+from robot_rlpd.specs import ArraySpec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -141,6 +143,16 @@ def test_a_damaged_image_names_its_step(tmp_path: Path) -> None:
         file["episode_1/observations/deep/camera"][2] = np.zeros(9, np.uint8)
     with pytest.raises(DataError, match="episode_1/observations/deep/camera, step 2"):
         list(read(path))
+
+
+def test_bounds_that_a_type_cannot_hold_are_those_of_the_type() -> None:
+    count = describe(ArraySpec(name="count", shape=(2,), dtype="int64"))
+    assert count["high"] == [2**63 - 1] * 2
+    assert count["low"] == [-(2**63)] * 2
+    image = describe(ArraySpec(name="image", shape=(1, 2, 1), dtype="uint8", is_image=True))
+    assert (image["low"], image["high"]) == ([[[0], [0]]], [[[255], [255]]])
+    assert describe(ArraySpec(name="touch", shape=(), dtype="bool", high=(1.0,)))["high"] == 1
+    assert describe(ArraySpec(name="x", shape=(), low=(-2.5,)))["low"] == -2.5
 
 
 @pytest.mark.parametrize(

@@ -33,8 +33,7 @@ HIDDEN = {
     "servo_gain_scale": 0.5,
     "joint_damping_scale": 3.0,
     "joint_friction_nm": 1.0,
-    "action_delay_s": 0.05,
-    "observation_delay_s": 0.03,
+    "action_delay_s": 0.07,
 }
 FIRST_TEST_SEED = 1000
 """Episodes that the search has not seen begin here."""

@@ -148,8 +148,7 @@ class IdentifyCommand:
     task: str
     """Task that the episodes were recorded on."""
     parameters: tuple[str, ...] = ()
-    """Quantities to fit (default: servo_gain_scale joint_damping_scale joint_friction_nm action_delay_s
-    observation_delay_s)."""
+    """Quantities to fit (default: servo_gain_scale joint_damping_scale joint_friction_nm action_delay_s)."""
     episodes: int = 10
     """How many episodes to use, from the first on, at least 1."""
     evaluations: int = 400

@@ -35,7 +35,8 @@ SEARCHED = {
     "observation_delay_s": (0.0, 0.15),
 }
 """What can be identified from motion, and where it is looked for. Factors are searched by their logarithm."""
-DEFAULT = ("servo_gain_scale", "joint_damping_scale", "joint_friction_nm", "action_delay_s", "observation_delay_s")
+DEFAULT = ("servo_gain_scale", "joint_damping_scale", "joint_friction_nm", "action_delay_s")
+"""Recorded steps tell the sum of both delays and hardly their shares, so one of them is fitted for both."""
 OUTLIER_M = 0.02
 """Residuals are cut off here: a thing that was dropped in one world and not in the other says nothing more."""
 FIRST_STEP = 0.25

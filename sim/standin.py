@@ -75,7 +75,8 @@ HARD = {
 STIFFER = {"servo_gain_scale": 0.6, "joint_damping_scale": 2.0, "joint_friction_nm": 0.5, "backlash_rad": 0.002}
 HARD_BY_TASK = {
     "peg_insert": STIFFER | {"action_delay_s": 0.05, "observation_delay_s": 0.03},
-    "bimanual_handover": STIFFER,
+    "bimanual_handover": STIFFER
+    | {"gripper_force_scale": 1.0, "pad_friction_scale": 0.8, "thing_friction_scale": 0.8, "thing_mass_scale": 1.3},
     "drawer": STIFFER | {"slide_damping_scale": 1.5, "slide_friction_n": 0.5, "gripper_force_scale": 1.0},
 }
 """What is less bad on tasks that a person could not do with so worn a robot."""

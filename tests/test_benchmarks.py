@@ -83,3 +83,23 @@ def test_format_memory_tells_the_peak_of_every_conversion() -> None:
     found = json.loads(done.stdout)["conversions"]
     assert [(entry["format"], entry["does"]) for entry in found] == [("d4rl", "export"), ("d4rl", "import")]
     assert all(entry["peak_mb"] > 10 for entry in found)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "keys"),
+    [
+        ("task_speed", "--tasks reach --steps 5 --repeats 1", {"steps_per_s", "camera"}),
+        ("task_experts", "--tasks reach --episodes 2 --noise 0", {"results", "config"}),
+        ("standin_gap", "--tasks reach --worlds nominal mild --episodes 1", {"results", "config"}),
+        (
+            "identification",
+            "--task reach --worlds synthetic mild --episodes 1 --evaluations 8 --seeds 1",
+            {"results", "config"},
+        ),
+    ],
+)
+def test_benchmarks_of_the_simulation_print_one_json_object(name: str, options: str, keys: set[str]) -> None:
+    pytest.importorskip("mujoco")
+    command = [sys.executable, "-m", f"benchmarks.{name}", *options.split(), "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout).keys() == keys | {"machine"}

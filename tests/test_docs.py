@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from robot_rlpd.registry import entry_points
+
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"^```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -43,6 +45,27 @@ def test_the_page_of_formats_works_as_written(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("missing     nothing") == 4  # all but LeRobot hold the final observations
     assert done.stdout.splitlines()[-1].endswith("reach")
+
+
+@pytest.mark.timeout(300)
+def test_the_page_of_tasks_works_as_written(tmp_path: Path) -> None:
+    pytest.importorskip("mujoco", reason="the tasks are simulated")
+    blocks = BLOCK.findall((ROOT / "docs" / "tasks.md").read_text())
+    assert len(blocks) == 2
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    script = "\n".join(["set -euo pipefail", *blocks])
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    for made in ("varied.zarr", "drawn.svg", "identified.json", "closer.zarr"):
+        assert (tmp_path / made).exists()
+
+
+def test_every_task_has_a_section_with_a_picture() -> None:
+    page = (ROOT / "docs" / "tasks.md").read_text()
+    ours = [name for name, point in entry_points("robot_rlpd.tasks").items() if point.module.startswith("sim.")]
+    assert [name for name in ours if f"## {name}\n\n![" not in page] == []
 
 
 def test_every_file_that_a_page_links_to_exists() -> None:

@@ -16,11 +16,12 @@ from sim import render
 from sim.facets import facets_of
 from sim.robot import SimRobot
 from sim.sketch import sketch
-from sim.tasks import pick_place
+from sim.tasks import bimanual_handover, drawer, peg_insert, pick_place, push, reach
 from sim.video import episode_video, episodes_video
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from types import ModuleType
 
     from numpy.typing import NDArray
 
@@ -126,3 +127,54 @@ def test_opengl_and_sketch_agree_about_where_things_are(recorded: tuple[SimRobot
         pixels = np.asarray(image).astype(int)
         centres.append(np.argwhere(is_red(pixels)).mean(axis=0))
     np.testing.assert_allclose(centres[0], centres[1], atol=1.5)
+
+
+@pytest.mark.parametrize("module", [push, bimanual_handover])
+def test_cameras_are_observed_where_they_are_asked_for(module: ModuleType) -> None:
+    wrist = "left_wrist" if module is bimanual_handover else "wrist"
+    options = TaskOptions(env_kwargs={"cameras": ["front", wrist], "image_size": [48, 32]})
+    setup = module.setup("", options)
+    assert setup.spec.fingerprint == module.SPEC.fingerprint
+    assert {f.name: f.shape for f in setup.spec.observation if f.is_image} == {
+        "front_image": (32, 48, 3),
+        f"{wrist}_image": (32, 48, 3),
+    }
+    if render.find_backend() is None:
+        pytest.skip("no off-screen OpenGL on this machine")
+    with setup.make_robot() as robot:
+        images = [robot.reset(seed=0).observation["front_image"]]
+        images += [robot.step(setup.spec.action.high).observation["front_image"] for _ in range(3)]
+    assert images[0].dtype == np.uint8
+    assert len(np.unique(images[0].reshape(-1, 3), axis=0)) > 50
+    assert np.abs(images[0].astype(int) - images[-1].astype(int)).max() > 30
+
+
+def test_brightness_and_pose_of_cameras_change_what_is_seen() -> None:
+    if render.find_backend() is None:
+        pytest.skip("no off-screen OpenGL on this machine")
+    seen = []
+    for quantity in ({}, {"light_scale": 0.5}, {"camera_turn_rad": 0.1}):
+        options = TaskOptions(env_kwargs={"cameras": "front", "image_size": 48, "randomization": quantity})
+        with push.setup("", options).make_robot() as robot:
+            seen.append(robot.reset(seed=0).observation["front_image"].astype(int))
+    assert seen[1].mean() < seen[0].mean() - 10
+    assert np.abs(seen[2] - seen[0]).mean() > 3
+
+
+@pytest.mark.parametrize("module", [reach, push, peg_insert, drawer, bimanual_handover])
+def test_an_observation_shows_the_scene_that_it_was_made_in(module: ModuleType) -> None:
+    setup = module.setup("", TaskOptions())
+    robot, other = setup.make_robot(), setup.make_robot()
+    expert = setup.make_expert(0.0, 0)
+    expert.reset()
+    observation = robot.reset(seed=1).observation
+    for _ in range(6):
+        observation = robot.step(expert(observation)).observation
+    other.reset(seed=2)
+    other.set_state_from_observation(observation)
+    for site in ("tcp", "hole", "handle", "tip"):
+        if f"{site}_position" in observation:
+            np.testing.assert_allclose(other.data.site(site).xpos, observation[f"{site}_position"], atol=2e-5)
+    for thing in ("block", "bar"):
+        if f"{thing}_position" in observation:
+            np.testing.assert_allclose(other.data.body(thing).xpos, observation[f"{thing}_position"], atol=1e-5)

@@ -122,12 +122,12 @@ def work_for_ever(path: Path, seed: int) -> None:
     os.write(1, b"ready\n")
     for count in range(10**9):
         with EpisodeStore.open(path, "a") as store:
-            for turn in range(int(rng.integers(1, 8))):
+            for turn in range(int(rng.integers(1, 4))):
                 operation = _choose(store, rng, f"{seed}-{count}-{turn}")
                 os.write(1, json.dumps(["begin", *operation]).encode() + b"\n")
                 _do(store, operation)
                 os.write(1, json.dumps(["done", *operation]).encode() + b"\n")
-        if rng.random() < 0.3:
+        if rng.random() < 0.5:
             os.write(1, b'["begin", "compact"]\n')
             compact(path)
             os.write(1, b'["done", "compact"]\n')

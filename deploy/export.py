@@ -191,8 +191,11 @@ class _Graph:
         x = self.add("Mul", [x, self.constant("half", half)])
         x = self.add("Add", [x, self.constant("offset", low.astype(np.float64))])
         x = self.add("Cast", [x], to=TensorProto.FLOAT)
-        x = self.add("Max", [x, self.constant("low", low)])
-        x = self.add("Min", [x, self.constant("high", high)])
+        # Each step above rises with its input, so where both ends are hit exactly nothing passes them in between.
+        ends = [(low + half * (end + 1.0)).astype(np.float32) for end in (-1.0, 1.0)]
+        if not (np.array_equal(ends[0], low) and np.array_equal(ends[1], high)):
+            x = self.add("Max", [x, self.constant("low", low)])
+            x = self.add("Min", [x, self.constant("high", high)])
         self.add("Reshape", [x, self.constant("size", np.array([contract.action.size], np.int64))], OUTPUT)
 
     def model(self, contract: PolicyContract, metadata: PolicyMetadata, *, stochastic: bool) -> onnx.ModelProto:

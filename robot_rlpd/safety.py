@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 APPLIED, LIMITED_BY = "applied_action", "limited_by"
+RESETTING = "resetting"
 LONGEST_BRAKING_S = 2.0
 """A stop that takes more periods than this holds becomes the driver's own stop."""
 
@@ -98,15 +99,18 @@ class SafeRobot(ClosingRobot):
         self.closed = threading.Event()
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> StepResult:
-        """Reset the robot; lifts an earlier stop.
+        """Reset the robot; lifts an earlier stop, but none that comes while it resets.
 
         Raises:
-            RobotError: The robot rests outside its workspace.
+            RobotError: The robot rests outside its workspace, or was stopped meanwhile.
         """
         with self._lock:
             self._commander = threading.get_ident()
+            self._stopped = RESETTING
             self._ages.pause()
             result = self._checked(self._robot.reset(seed=seed, options=options))
+            if self._stopped != RESETTING:
+                raise RobotError(f"stopped during the reset: {self._stopped}", field=f"robot '{self.spec.name}'")
             reason = self._outside(result.observation)
             if reason:
                 self._stop_itself(reason)

@@ -103,3 +103,16 @@ def test_benchmarks_of_the_simulation_print_one_json_object(name: str, options: 
     command = [sys.executable, "-m", f"benchmarks.{name}", *options.split(), "--json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout).keys() == keys | {"machine"}
+
+
+@pytest.mark.slow
+def test_runtime_latency_compares_in_turn_and_prints_one_json_object() -> None:
+    options = ["--layers", "1", "--seconds", "0.1", "--rounds", "2", "--starts", "1", "--json"]
+    command = [sys.executable, "-m", "benchmarks.runtime_latency", *options]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    result = json.loads(done.stdout)
+    assert set(result["action"]) == {"file_us", "c_us", "torch_us", "file_to_c", "file_to_torch"}
+    assert 0 < result["action"]["file_to_torch"]["min"] <= result["action"]["file_to_torch"]["max"]
+    assert set(result["tick_us"]) == {"bounds", "all_limits"}
+    assert result["cold_start"]["file_mb"]["median"] < result["cold_start"]["torch_mb"]["median"]
+    assert result["loop"]["ordinary"]["steps"] == 50

@@ -24,6 +24,7 @@ def press(key: str, control: RunControl) -> None:
     """What a key does; others do nothing."""
     if key in ("p", " "):
         control.toggle()
+        sys.stderr.write("paused\n" if control.paused else "resumed\n")
     elif key == "q":
         control.stop()
 

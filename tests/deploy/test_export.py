@@ -14,7 +14,7 @@ from deploy.runtime.metadata import PolicyMetadata
 from deploy.runtime.onnx_policy import OnnxPolicy, read_policy
 from deploy.verify import random_observations
 from robot_rlpd.errors import DataError, SpecError
-from robot_rlpd.specs import ArraySpec, PolicyContract
+from robot_rlpd.specs import ActionComponent, ActionSpec, ArraySpec, PolicyContract
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,6 +68,15 @@ def test_actions_reach_the_bounds_and_never_pass_them(actor: Actor, contract: Po
         saturated = actor | {"mean/bias": np.full(3, sign * 1e6, np.float32)}
         observation = random_observations(contract, 1, np.random.default_rng(0))[0]
         assert np.array_equal(policy_of(saturated, contract)(observation), bound)
+
+
+def test_bounds_that_rounding_misses_are_kept_all_the_same(actor: Actor, contract: PolicyContract) -> None:
+    """3e5 + (1e-4 - -3e5) is not 1e-4 in double precision."""
+    awkward = ActionSpec(components=tuple(ActionComponent(name=n, low=-3e5, high=1e-4) for n in "abc"))
+    for sign, bound in ((1, awkward.high), (-1, awkward.low)):
+        saturated = actor | {"mean/bias": np.full(3, sign * 1e6, np.float32)}
+        observation = random_observations(contract, 1, np.random.default_rng(0))[0]
+        assert np.array_equal(policy_of(saturated, replace(contract, action=awkward))(observation), bound)
 
 
 def test_one_field_alone_needs_no_concatenation(actor: Actor, contract: PolicyContract) -> None:

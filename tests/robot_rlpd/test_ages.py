@@ -197,6 +197,34 @@ def test_another_thread_may_stop_but_not_command() -> None:
     assert not slow.executed
 
 
+def test_a_stop_that_comes_during_a_reset_is_not_lifted_by_it() -> None:
+    entered, stopped = threading.Event(), threading.Event()
+
+    class SlowReset(FakeRobot):
+        def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> StepResult:
+            entered.set()
+            assert stopped.wait(60.0)
+            return super().reset(seed=seed, options=options)
+
+    slow = SlowReset()
+    robot = SafeRobot(slow)
+
+    def press() -> None:
+        assert entered.wait(60.0)
+        robot.stop("the red button")
+        stopped.set()
+
+    thread = threading.Thread(target=press)
+    thread.start()
+    with pytest.raises(RobotError, match="stopped during the reset: the red button"):
+        robot.reset(seed=0)
+    thread.join()
+    with pytest.raises(RobotError, match="the red button"):
+        robot.step(STILL)
+    robot.reset(seed=0)
+    robot.step(STILL)
+
+
 @pytest.mark.parametrize("option", ["command_timeout_s", "step_timeout_s", "observation_timeout_s", "max_missed_ticks"])
 def test_a_watchdog_of_no_length_is_refused(option: str) -> None:
     with pytest.raises(ConfigError, match=rf"watch\.{option}: found 0; allowed: above 0"):

@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("key", ["p", " "])
-def test_a_key_pauses_and_the_same_key_resumes(key: str) -> None:
+def test_a_key_pauses_and_the_same_key_resumes_and_it_is_told(key: str, capsys: pytest.CaptureFixture[str]) -> None:
     control = RunControl()
     press(key, control)
     assert control.paused
     press(key, control)
     assert not control.paused
+    assert capsys.readouterr().err == "paused\nresumed\n"
 
 
 def test_q_stops_and_other_keys_do_nothing() -> None:

@@ -147,8 +147,6 @@ class RobotService:
         seat = self._seat
         if seat and seat.nonce == hello.nonce:
             return seat.welcome
-        if hello.contract is not None:
-            check_contract(from_builtins(hello.contract, PolicyContract), self.robot.spec, who=self._who)
         if seat and seat.session != hello.replaces and self._idle_s() <= self._command_timeout_s:
             raise Refusal(
                 "seat",
@@ -157,6 +155,8 @@ class RobotService:
                 allowed="one commander at a time",
                 hint="end the other one first",
             )
+        if hello.contract is not None:
+            check_contract(from_builtins(hello.contract, PolicyContract), self.robot.spec, who=self._who)
         self._leave("another session begins")
         welcome = wire.Welcome(
             wire.PROTOCOL_VERSION,

@@ -25,7 +25,7 @@ PACKAGES = ("robot_rlpd", "demos", "deploy", "sim")
 LIBRARY_TABLE = {
     "torch": ("robot_rlpd.learner", "deploy.export", "deploy.verify"),
     "mujoco": ("sim",),
-    "gymnasium": ("robot_rlpd.env", "robot_rlpd.learner", "sim"),
+    "gymnasium": ("robot_rlpd.env", "robot_rlpd.bridge.env", "robot_rlpd.learner", "sim"),
     "gymnasium_robotics": ("robot_rlpd.env", "robot_rlpd.learner", "sim"),
     "zarr": ("robot_rlpd.store_arrays", "demos.converters"),
     "h5py": ("demos.converters",),
@@ -33,7 +33,7 @@ LIBRARY_TABLE = {
     "av": ("demos.converters",),
     "zmq": ("robot_rlpd.bridge",),
     "onnxruntime": ("deploy.runtime", "deploy.verify"),
-    "websockets": ("demos.web",),
+    "websockets": ("demos.web", "deploy.runtime.robots.ros2"),
     "pygame": ("demos.teleop",),
     "hid": ("demos.teleop",),
 }

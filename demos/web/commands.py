@@ -97,7 +97,7 @@ class ConsoleConfig:
 
 
 def console(config: ConsoleConfig) -> int:
-    """Serve a browser page to teleoperate a robot, watch it and record demonstrations, or to review recorded ones."""
+    """Serve a browser page to drive and watch a robot, to record demonstrations and to review them."""
     from demos.web.server import ServingOptions, is_loopback
 
     certificate = None

@@ -26,6 +26,8 @@ MAX_REQUEST_BYTES = 1024 * 1024
 MAX_REPLY_BYTES = 64 * 1024 * 1024
 """Largest frame that a client accepts."""
 MAX_NAME_LENGTH = 80
+RAW, JPEG = "raw", "jpeg"
+"""How images of 1 or 3 channels travel: as they are, or as a uint8 vector of JPEG bytes of quality 90."""
 
 
 class Message(msgspec.Struct, tag_field="type", tag=str.lower, omit_defaults=True):
@@ -41,6 +43,7 @@ class Hello(Message):
         nonce: Random; a repeated hello with the same nonce is the same hello.
         contract: The policy contract that the robot has to fit, as builtins; None takes any robot.
         replaces: Session of the same client that this one replaces, empty if none.
+        images: How camera images are to travel: "raw" or "jpeg" (lossy).
     """
 
     version: int
@@ -48,10 +51,11 @@ class Hello(Message):
     nonce: str
     contract: dict[str, Any] | None = None
     replaces: str = ""
+    images: str = RAW
 
 
 class Welcome(Message):
-    """The client commands the robot from here on, under `session`."""
+    """The client commands the robot from here on, under `session`; images travel as `images` says."""
 
     version: int
     nonce: str
@@ -61,6 +65,7 @@ class Welcome(Message):
     fingerprint: str
     pace: str
     command_timeout_s: float
+    images: str = RAW
 
 
 class Reset(Message):

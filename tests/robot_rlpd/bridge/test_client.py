@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from robot_rlpd.errors import (
     SpecError,
 )
 from robot_rlpd.rollout import rollout
+from robot_rlpd.specs import ArraySpec
 from robot_rlpd.testing import FakePolicy, FakeRobot, FakeTask, RobotConformance, fake_spec
 
 if TYPE_CHECKING:
@@ -299,3 +301,33 @@ def test_the_status_command_tells_it_to_people(address: str, capsys: pytest.Capt
     assert "commander          -" in told
     assert main(["bridge", "status", "tcp://127.0.0.1:1", "--timeout-s", "0.1"]) == 1
     assert "nobody listens there" in capsys.readouterr().err
+
+
+class SeeingRobot(FakeRobot):
+    """Sees a slope of grey, brighter at every step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        camera = ArraySpec(name="camera", shape=(32, 32, 3), dtype="uint8", is_image=True)
+        self.spec = replace(self.spec, observation=(*self.spec.observation, camera))
+
+    def _observation(self) -> dict[str, Any]:
+        slope = np.arange(32, dtype=np.uint8)[:, None, None] + np.uint8(10 * len(self.executed))
+        return {**super()._observation(), "camera": np.broadcast_to(slope, (32, 32, 3)).copy()}
+
+
+@pytest.mark.parametrize(("images", "largest_error"), [("raw", 0), ("jpeg", 3)])
+def test_images_travel_as_the_client_asks(images: Any, largest_error: int) -> None:
+    fake = SeeingRobot()
+    with served(fake) as address, RemoteRobot(address, images=images) as robot:
+        results = [robot.reset(seed=0), robot.step(ACTION), robot.step(ACTION)]
+        for number, result in enumerate(results):
+            camera = result.observation["camera"]
+            assert (camera.dtype.name, camera.shape) == ("uint8", (32, 32, 3))
+            assert np.abs(camera[:, 0, 0].astype(int) - np.arange(32) - 10 * number).max() <= largest_error
+            assert result.observation["position"].shape == (2,)
+
+
+def test_there_are_two_ways_for_images() -> None:
+    with pytest.raises(ConfigError, match="images: found png; allowed: raw, jpeg"):
+        RemoteRobot("tcp://127.0.0.1:1", images="png")  # type: ignore[arg-type]

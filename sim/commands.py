@@ -164,7 +164,7 @@ class IdentifyCommand:
 
 
 def identify(command: IdentifyCommand) -> int:
-    """Fit quantities of the simulation to recorded episodes; tell the prediction error before and after."""
+    """Fit quantities of the simulation to recorded episodes; tell the error before and after."""
     from robot_rlpd.episode_store import EpisodeStore
     from sim.identification import DEFAULT
     from sim.identification import identify as search

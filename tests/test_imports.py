@@ -149,7 +149,9 @@ def test_an_entry_point_names_a_function_that_exists(target: str) -> None:
 
 
 def test_ground_floor_bridge_and_runtime_load_no_heavy_library() -> None:
-    modules = modules_in("robot_rlpd", "deploy.runtime", but=("robot_rlpd.learner", "robot_rlpd.env"))
+    modules = modules_in(
+        "robot_rlpd", "deploy.runtime", but=("robot_rlpd.learner", "robot_rlpd.env", "robot_rlpd.bridge.env")
+    )
     assert not brought_by(modules, ("torch", "mujoco", "gymnasium", "h5py"))
 
 

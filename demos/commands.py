@@ -271,7 +271,7 @@ def import_file(config: ImportConfig) -> int:
             )
     except KeyboardInterrupt:
         line.close()
-        print(f"{report.episodes} episodes are kept: the same command goes on", file=sys.stderr)
+        print("whole episodes are kept, and the same command goes on from there", file=sys.stderr)
         raise
     finally:
         line.close()

@@ -25,7 +25,7 @@ PACKAGES = ("robot_rlpd", "demos", "deploy", "sim")
 LIBRARY_TABLE = {
     "torch": ("robot_rlpd.learner", "deploy.export", "deploy.verify"),
     "mujoco": ("sim",),
-    "gymnasium": ("robot_rlpd.env", "robot_rlpd.learner", "sim"),
+    "gymnasium": ("robot_rlpd.env", "robot_rlpd.bridge.env", "robot_rlpd.learner", "sim"),
     "gymnasium_robotics": ("robot_rlpd.env", "robot_rlpd.learner", "sim"),
     "zarr": ("robot_rlpd.episode_store",),
     "h5py": ("demos.converters",),
@@ -33,6 +33,7 @@ LIBRARY_TABLE = {
     "onnxruntime": ("deploy.runtime", "deploy.verify"),
 }
 LIBRARIES = tuple(LIBRARY_TABLE)
+ENV = "robot_rlpd.bridge.env"
 
 IMPORT_EACH = """
 import importlib, json, sys
@@ -144,17 +145,17 @@ def test_an_entry_point_names_a_function_that_exists(target: str) -> None:
 
 
 def test_ground_floor_bridge_and_runtime_load_no_heavy_library() -> None:
-    modules = modules_in("robot_rlpd", "deploy.runtime", but=("robot_rlpd.learner", "robot_rlpd.env"))
+    modules = modules_in("robot_rlpd", "deploy.runtime", but=("robot_rlpd.learner", "robot_rlpd.env", ENV))
     assert not brought_by(modules, ("torch", "mujoco", "gymnasium", "h5py"))
 
 
 def test_the_episode_library_is_loaded_only_when_needed() -> None:
-    above = ("robot_rlpd.learner", "robot_rlpd.env", "robot_rlpd.episode_store")
+    above = ("robot_rlpd.learner", "robot_rlpd.env", ENV, "robot_rlpd.episode_store")
     assert not brought_by(modules_in("robot_rlpd", "deploy.runtime", but=above), ("zarr",))
 
 
 def test_the_environment_module_loads_gymnasium_and_nothing_heavier() -> None:
-    brought = brought_by(modules_in("robot_rlpd.env"), ("torch", "mujoco", "h5py", "zarr"))
+    brought = brought_by(modules_in("robot_rlpd.env", ENV), ("torch", "mujoco", "h5py", "zarr"))
     assert not brought
 
 

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from robot_rlpd.component_filter import braking_speed
 from robot_rlpd.errors import ConfigError, RobotError, SpecError
 from robot_rlpd.limits import BoxLimits, ComponentLimits, SafetyLimits, measured_entry
-from robot_rlpd.motion_filter import REASONS, MotionFilter, braking_speed
+from robot_rlpd.motion_filter import REASONS, MotionFilter
 from robot_rlpd.robot import Action, ClosingRobot, Observation, StepResult
 from robot_rlpd.safety import SafeRobot
 from robot_rlpd.specs import ActionComponent, ActionSpec, ArraySpec, RobotSpec

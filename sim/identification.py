@@ -73,7 +73,7 @@ def identify(
     seed: int,
     on_progress: Callable[[int, float], None] = lambda count, least: None,
 ) -> Identified:
-    """Search with CMA-ES (Hansen's `cma`) from the nominal values.
+    """Search with CMA-ES (Hansen's `cma`) from the nominal values; Ctrl-C ends it with the best found so far.
 
     Args:
         predictor: Of the recorded episodes.
@@ -136,10 +136,14 @@ def _search(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         search = cma.CMAEvolutionStrategy(np.clip(padded, 0.05, 0.95), FIRST_STEP, options)
-        while not search.stop():
-            candidates = search.ask()
-            search.tell(candidates, [cost(np.asarray(c)[: len(start)]) for c in candidates])
-            on_progress(int(search.result.evaluations), float(search.result.fbest))
+        try:
+            while not search.stop():
+                candidates = search.ask()
+                search.tell(candidates, [cost(np.asarray(c)[: len(start)]) for c in candidates])
+                on_progress(int(search.result.evaluations), float(search.result.fbest))
+        except KeyboardInterrupt:
+            if search.result.xbest is None:
+                raise
     return np.asarray(search.result.xbest)[: len(start)], int(search.result.evaluations)
 
 

@@ -187,7 +187,7 @@ def identify(command: IdentifyCommand) -> int:
             command.parameters or DEFAULT,
             evaluations=command.evaluations,
             seed=command.seed,
-            on_progress=lambda count, best_m: line.update(count, f"simulations, residual {1000 * best_m:.3f} mm"),
+            on_progress=lambda count, least: line.update(count, f"simulations, loss {least:.4f}"),
         )
     finally:
         line.close()

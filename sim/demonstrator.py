@@ -11,6 +11,7 @@ from robot_rlpd.robot import Source
 from sim import kinematics
 from sim.arm import JOINTS
 from sim.readings import BETWEEN
+from sim.sensing import IN_HAND
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -97,6 +98,8 @@ class Demonstrator:
         return self._position_error(name, errors) if name.endswith("_position") else None
 
     def _position_error(self, name: str, errors: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+        if name == IN_HAND:
+            return errors[f"{self._arms[0]}tcp_position"]
         return errors[name] if name.endswith("tcp_position") else self._seen
 
     def _adapted(self, wanted: NDArray[np.float32], moved: float, arm: int) -> NDArray[np.float32]:

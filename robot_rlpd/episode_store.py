@@ -355,6 +355,12 @@ class EpisodeStore:
             return None
         return self._arrays.read("episodes/check", 0, self._arrays.lengths["episodes/check"])
 
+    def info_bytes(self, number: int) -> bytes:
+        """The JSON of a recorded episode's info, as it lies on the disk."""
+        bounds = self._arrays.read("episodes/index", max(0, number - 1), number + 1)[:, 2].tolist()
+        start = bounds[0] if number else 0
+        return self._arrays.read("episodes/info", start, bounds[-1]).tobytes()
+
     def refresh(self) -> int:
         """See what another process has appended or edited meanwhile; returns by how many episodes there are more."""
         before = len(self)

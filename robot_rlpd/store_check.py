@@ -6,8 +6,6 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from robot_rlpd.errors import RobotRlpdError
 
 if TYPE_CHECKING:
@@ -41,7 +39,7 @@ def check_episodes(store: EpisodeStore) -> Iterator[Damage | None]:
             encoded = store.read_encoded(stored)
             if known[0] not in (-1, encoded.data_crc()):
                 problem = "its data are not those that were written: another checksum"
-            elif known[1] not in (-1, zlib.crc32(msgspec.json.encode(stored.info))):
+            elif known[1] not in (-1, zlib.crc32(store.info_bytes(stored.number))):
                 problem = "its info is not what was written: another checksum"
             else:
                 store.decode(encoded).validate()

@@ -5,12 +5,9 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from robot_rlpd.errors import StoreError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
@@ -33,6 +30,8 @@ def lock(path: str) -> int:
         raise StoreError(what, field=path) from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(descriptor).st_ino != Path(path).stat().st_ino:  # exchanged between the two calls
+            raise BlockingIOError
     except OSError as error:
         os.close(descriptor)
         busy = isinstance(error, BlockingIOError)
@@ -52,6 +51,7 @@ def exchange(new: Path, old: Path) -> None:
     library = ctypes.CDLL(None, use_errno=True)
     names = (_AT_FDCWD, os.fsencode(new), _AT_FDCWD, os.fsencode(old), _RENAME_EXCHANGE)
     if hasattr(library, "renameat2") and library.renameat2(*names) == 0:
+        _sync_directory(old.parent)
         return
     aside = new.with_name(f"{new.name}.aside")
     try:
@@ -62,5 +62,14 @@ def exchange(new: Path, old: Path) -> None:
             aside.rename(old)
             raise
         aside.rename(new)
+        _sync_directory(old.parent)
     except OSError as error:
         raise StoreError(f"cannot be replaced: {error.strerror}", field=str(old)) from None
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

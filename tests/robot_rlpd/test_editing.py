@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
+import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -246,6 +248,25 @@ def test_a_store_that_somebody_writes_to_is_not_compacted(store: EpisodeStore) -
     with pytest.raises(StoreError, match="another process is writing"):
         compact(Path(store.path))
     assert [path.name for path in Path(store.path).parent.iterdir()] == ["store"]
+
+
+def test_a_writer_that_opened_a_directory_which_is_exchanged_before_it_locks_is_refused(
+    store: EpisodeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.close()
+    path = Path(store.path)
+    shutil.copytree(path, path.with_name("other"))
+    locked = fcntl.flock
+
+    def exchange_first(descriptor: int, how: int) -> None:
+        store_lock.exchange(path.with_name("other"), path)
+        locked(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", exchange_first)
+    with pytest.raises(StoreError, match="another process is writing"):
+        EpisodeStore.open(path, "a")
+    monkeypatch.undo()
+    EpisodeStore.open(path, "a").close()
 
 
 class NoExchange:

@@ -19,6 +19,7 @@ from deploy.runtime.onnx_policy import OnnxPolicy
 from robot_rlpd.bridge.courier import Courier
 from robot_rlpd.bridge.outbox import Outbox
 from robot_rlpd.bridge.robots import REMOTE, open_robot
+from robot_rlpd.bridge.security import check_address
 from robot_rlpd.config import parse_json_object
 from robot_rlpd.episode import EpisodeInfo
 from robot_rlpd.errors import BridgeError, ConfigError, DataError, RobotError, RobotRlpdError
@@ -78,6 +79,7 @@ class ActorConfig:
     """Print one JSON object on standard output when done."""
 
     def __post_init__(self) -> None:
+        check_address(self.learner)
         for name, least in (("episodes", 1), ("seed", 0), ("max_episode_steps", 1), ("deliver_s", 0)):
             value = getattr(self, name)
             if value is not None and not value >= least:
@@ -109,11 +111,11 @@ def actor(config: ActorConfig) -> int:
     report = Report()
     with contextlib.ExitStack() as stack:
         should_stop = stack.enter_context(stop_on_signals())
-        outbox = stack.enter_context(Outbox(config.outbox))
         task, contract = _task(config, options)
         robot = stack.enter_context(_open(config, options))
         if contract is not None:
             check_contract(contract, robot.spec, who=f"robot '{robot.spec.name}'")
+        outbox = stack.enter_context(Outbox(config.outbox))
         courier = Courier(config.learner, outbox, actor=name, spec=robot.spec)
         stack.callback(courier.close)
         seeds = np.random.default_rng([zlib.crc32(name.encode()), config.seed, time.time_ns()])

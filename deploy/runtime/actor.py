@@ -8,7 +8,6 @@ import logging
 import platform
 import sys
 import time
-import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -65,8 +64,6 @@ class ActorConfig:
     """Task that ends episodes; default: the robot's own signals."""
     episodes: int | None = None
     """Number of episodes, at least 1; default: until Ctrl-C."""
-    seed: int = 0
-    """Decides the reset seeds together with the name, at least 0."""
     pace: Literal["real", "fast"] = "real"
     """real: a step takes its control period; fast: a simulator in this process steps as fast as it can."""
     max_episode_steps: int | None = None
@@ -80,7 +77,7 @@ class ActorConfig:
 
     def __post_init__(self) -> None:
         check_address(self.learner)
-        for name, least in (("episodes", 1), ("seed", 0), ("max_episode_steps", 1), ("deliver_s", 0)):
+        for name, least in (("episodes", 1), ("max_episode_steps", 1), ("deliver_s", 0)):
             value = getattr(self, name)
             if value is not None and not value >= least:
                 raise ConfigError(field=name, found=value, allowed=f"at least {least}")
@@ -118,7 +115,7 @@ def actor(config: ActorConfig) -> int:
         outbox = stack.enter_context(Outbox(config.outbox))
         courier = Courier(config.learner, outbox, actor=name, spec=robot.spec)
         stack.callback(courier.close)
-        seeds = np.random.default_rng([zlib.crc32(name.encode()), config.seed, time.time_ns()])
+        seeds = np.random.default_rng()  # an actor that is started again must not do the same again
         act(robot, task, outbox, courier, seeds, config.episodes, should_stop, report=report, name=name)
         courier.wait_until_delivered(config.deliver_s)
         pending = len(outbox.pending())

@@ -200,6 +200,7 @@ def wrong_runs(directory: Path) -> None:
 
 
 RECORD = "record --task reach --out new.zarr"
+ACTOR = "actor --robot sim:reach --learner tcp://127.0.0.1:1 --outbox new"
 PENDULUM = "record --task gymnasium:Pendulum-v1 --out new.zarr"
 IMPORT = "--format d4rl --task gymnasium:Pendulum-v1 --out new.zarr"
 TRAIN = "train --task reach --run-dir new"
@@ -459,6 +460,12 @@ WRONG_VALUES: list[tuple[str, tuple[str, ...]]] = [
     ("serve --robot sim:reach --address nonsense", ("address: ", "nonsense", "tcp://HOST:PORT or ipc://PATH")),
     ("serve --robot sim:reach --address tcp://127.0.0.1:99999", ("address: ", "99999")),
     ("serve --robot sim:reach --address tcp://0.0.0.0:5599", ("own.key: ", "robot-rlpd keys make")),
+    ("actor --robot sim:nothing --learner tcp://127.0.0.1:1 --outbox new", ("robot: ", "sim:nothing")),
+    ("actor --robot sim:reach --learner nonsense --outbox new", ("address: ", "nonsense", "tcp://HOST:PORT")),
+    (f"{ACTOR} --episodes 0", ("episodes: ", "at least 1")),
+    (f"{ACTOR} --task pick_place", ("observation.cube_position: ", "allowed: ")),
+    ("train --task reach --run-dir new --listen nonsense", ("address: ", "nonsense")),
+    ("train --task reach --run-dir new --listen tcp://127.0.0.1:1 --robot tcp://127.0.0.1:2", ("listen: ", "--robot")),
     ("keys allow laptop nonsense --directory keys", ("key: ", "nonsense", "40 characters")),
     ("keys pin robot:5555 none --directory keys", ("address: ", "robot:5555", "tcp://HOST:PORT")),
     ("keys remove nobody --directory keys", ("nobody: ", "neither a client nor a server")),

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 OBSERVATION_SIZE, ACTION_SIZE, WIDTH = 39, 7, 256
 RATE_HZ = 500.0
 CALLS, BATCH = 300, 30
-"""Actions per measurement; the C function runs a batch at a time, as calling it from here costs as much as an action."""
+"""Actions per measurement; the C function runs a batch at a time, as a call of it costs as much as an action."""
 C_SOURCE = r"""
 #include <math.h>
 void layer(const float *w, const float *b, const float *x, float *y, int rows, int columns, int relu) {

@@ -129,7 +129,7 @@ def test_the_evaluation_in_training_is_that_of_eval(here: Path) -> None:
         ("demos export", "demos export demos.zarr --format d4rl --out exported.hdf5"),
         ("eval", "eval --policy policy.onnx --task reach --episodes 1"),
         ("sim video", "sim video demos.zarr --task reach --renderer sketch --out video.gif"),
-        ("sim randomization", "sim randomization --samples 20 --out drawn.svg"),
+        ("sim drawn", "sim drawn --samples 20 --out drawn.svg"),
         ("sim identify", "sim identify demos.zarr --task reach --evaluations 5 --parameters payload_kg --out id.json"),
         ("plot", "plot run --out curves.svg"),
         ("doctor", "doctor"),

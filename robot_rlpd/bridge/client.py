@@ -236,6 +236,9 @@ class RemoteRobot(ClosingRobot):
             {name[8:]: array for name, array in arrays.items() if name.startswith("signals.")},
             message.robot_time_s,
             message.fault,
+            message.frame_times_s,
+            message.dropped_frames,
+            message.randomization,
         )
 
 

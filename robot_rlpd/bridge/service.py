@@ -205,7 +205,7 @@ class RobotService:
                 result = self.robot.step(arrays.get("action", _NO_ACTION))
                 self.statistics.step(began_s, self._clock.now_s())
             self._newest = result
-            reply = wire.encode_reply(message.sequence, result.robot_time_s, result.fault, self._arrays(result))
+            reply = wire.encode_reply(message.sequence, result, self._arrays(result))
         except RobotRlpdError as error:
             if not self._halted or isinstance(message, Reset):
                 self._halt(str(error))

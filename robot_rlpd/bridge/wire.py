@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from robot_rlpd.bridge.arrays import Buffer
+    from robot_rlpd.robot import StepResult
 
 PROTOCOL_VERSION = 1
 MAX_REQUEST_BYTES = 1024 * 1024
@@ -113,6 +114,9 @@ class Reply(Message):
     robot_time_s: float
     fault: str = ""
     arrays: msgspec.Raw = NO_ARRAYS
+    frame_times_s: dict[str, float] = {}
+    dropped_frames: tuple[str, ...] = ()
+    randomization: dict[str, float] = {}
 
 
 class Stopped(Message):
@@ -169,14 +173,28 @@ def encode_step(session: str, sequence: int, action: NDArray[np.float32]) -> lis
     return [encode(Step(session, sequence, layout.table)), *layout.pack(arrays)]
 
 
-def encode_reply(sequence: int, robot_time_s: float, fault: str, arrays: Mapping[str, NDArray[Any]]) -> list[Buffer]:
+def encode_reply(sequence: int, result: StepResult, arrays: Mapping[str, NDArray[Any]]) -> list[Buffer]:
     """The frames of a reply.
+
+    Args:
+        sequence: Of the request.
+        result: What the robot returned.
+        arrays: Those of the result, by their names on the wire.
 
     Raises:
         ProtocolError: An array that must not be sent.
     """
     layout = layout_of(arrays)
-    return [encode(Reply(sequence, float(robot_time_s), fault, layout.table)), *layout.pack(arrays)]
+    reply = Reply(
+        sequence,
+        float(result.robot_time_s),
+        result.fault,
+        layout.table,
+        result.frame_times_s,
+        result.dropped_frames,
+        result.randomization,
+    )
+    return [encode(reply), *layout.pack(arrays)]
 
 
 def encode_seen(

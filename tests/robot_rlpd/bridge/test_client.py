@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from robot_rlpd.robot import Robot
+    from robot_rlpd.robot import Action, Robot, StepResult
 
 ACTION = np.array([0.25, -0.25], np.float32)
 ANYWHERE = "tcp://127.0.0.1:0"
@@ -129,6 +129,28 @@ def test_a_remote_episode_equals_the_local_one(address: str) -> None:
     for name, array in local.observations.items():
         np.testing.assert_array_equal(remote.observations[name], array)
     assert remote.info.success
+
+
+class Drawn(FakeRobot):
+    """Tells what was drawn at a reset, and when its camera saw."""
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> StepResult:
+        return replace(super().reset(seed=seed, options=options), randomization={"payload_kg": 0.5})
+
+    def step(self, action: Action) -> StepResult:
+        result = super().step(action)
+        return replace(result, frame_times_s={"front": 1.25}, dropped_frames=("front", "wrist"))
+
+
+def test_times_of_frames_and_what_was_drawn_arrive() -> None:
+    with served(Drawn()) as address, RemoteRobot(address) as robot:
+        first = robot.reset(seed=1)
+        assert first.randomization == {"payload_kg": 0.5}
+        assert (first.frame_times_s, first.dropped_frames) == ({}, ())
+        second = robot.step(np.zeros(2, np.float32))
+        assert second.frame_times_s == {"front": 1.25}
+        assert second.dropped_frames == ("front", "wrist")
+        assert second.randomization == {}
 
 
 def test_served_over_ipc(fake: FakeRobot, tmp_path: Path) -> None:

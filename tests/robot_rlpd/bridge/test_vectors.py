@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from robot_rlpd.bridge import actor_wire, wire
+from robot_rlpd.robot import StepResult
 from robot_rlpd.specs import to_builtins
 from robot_rlpd.testing import fake_spec
 
@@ -30,8 +31,10 @@ SENT: dict[str, list[Any]] = {
     "reset": [wire.encode(wire.Reset("5e55", 1, 7, {"height_m": 0.1}))],
     "reset, all left to the robot": [wire.encode(wire.Reset("5e55", 1))],
     "step": wire.encode_step("5e55", 7, ACTION),
-    "reply, with an array of its own frame": wire.encode_reply(7, 12.5, "", ARRAYS),
-    "reply, with a fault": wire.encode_reply(7, 12.5, "joint 3 too hot", {"executed_action": ACTION}),
+    "reply, with an array of its own frame": wire.encode_reply(7, StepResult({}, robot_time_s=12.5), ARRAYS),
+    "reply, with a fault": wire.encode_reply(
+        7, StepResult({}, robot_time_s=12.5, fault="joint 3 too hot"), {"executed_action": ACTION}
+    ),
     "stop": [wire.encode(wire.Stop("5e55", "enough"))],
     "stopped": [wire.encode(wire.Stopped("5e55"))],
     "bye": [wire.encode(wire.Bye("5e55"))],

@@ -367,7 +367,7 @@ def plot(setting: Setting, out: Path) -> None:
 
 def show(setting: Setting, *, as_json: bool) -> None:
     """One line per cell, finished or not."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for run_dir in sorted(setting.root.glob("*/run")):
         condition, _, seed = run_dir.parent.name.rpartition("-")
         found = run_dir.parent / "result.json"
@@ -384,8 +384,8 @@ def show(setting: Setting, *, as_json: bool) -> None:
         print(f"{'before':<15} seed {path.stem.rpartition('-')[2]}: {rate(json.loads(path.read_text()))}")
     for row in rows:
         after = rate(row["result"]["after"]) if row["result"] else "not finished"
-        curve = ", ".join(f"{e['env_steps']}: {e['successes']}/{e['episodes']}" for e in row["evaluations"])
-        print(f"{row['condition']:<15} seed {row['seed']}: {after}; {curve}")
+        told = ", ".join(f"{e['env_steps']}: {e['successes']}/{e['episodes']}" for e in row["evaluations"])
+        print(f"{row['condition']:<15} seed {row['seed']}: {after}; {told}")
 
 
 def rate(found: dict[str, Any]) -> str:

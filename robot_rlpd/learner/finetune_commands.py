@@ -104,6 +104,14 @@ class FinetuneCommand:
     json: bool = False
     """Print one JSON object on standard output."""
 
+    def __post_init__(self) -> None:
+        for name in ("env_steps", "warm_up", "max_episode_steps"):
+            found = getattr(self, name)
+            if found is not None and found < 1:
+                raise ConfigError(field=name, found=found, allowed=">= 1")
+        if self.wall_minutes is not None and not self.wall_minutes > 0:
+            raise ConfigError(field="wall_minutes", found=self.wall_minutes, allowed="> 0 minutes")
+
 
 def finetune(command: Annotated[FinetuneCommand, tyro.conf.arg(name="")]) -> int:
     """Fine-tune a policy on a real robot, with prior data from simulation and demonstrations.
@@ -166,8 +174,6 @@ def resolve(command: FinetuneCommand, start: Checkpoint) -> tuple[SessionConfig,
     rate_hz = start.contract.control_rate_hz
     if command.env_steps is not None and command.minutes is not None:
         raise ConfigError("one of the two", field="env_steps", found=command.env_steps, allowed="or --minutes")
-    if command.env_steps is not None and command.env_steps < 1:
-        raise ConfigError(field="env_steps", found=command.env_steps, allowed=">= 1")
     if command.env_steps is None:
         minutes = DEFAULT_MINUTES if command.minutes is None else command.minutes
     else:

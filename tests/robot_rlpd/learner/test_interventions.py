@@ -66,6 +66,11 @@ def switching(device: Device, policy: Constant = HOLDING, spec: ActionSpec = ARM
     return switched
 
 
+def acting(policy: InterventionPolicy) -> Source:
+    policy({})
+    return policy.source
+
+
 def test_the_policy_acts_as_long_as_nobody_touches_the_device() -> None:
     policy = switching(Device(STILL))
     for _ in range(10):
@@ -98,8 +103,7 @@ def test_the_pause_button_keeps_the_robot_in_the_persons_hand() -> None:
     assert policy.source is Source.HUMAN
     assert np.allclose(held, [0.0, 0.0, 0.01])
     device.pressed = ["pause"]
-    policy({})
-    assert policy.source is Source.POLICY
+    assert acting(policy) is Source.POLICY
 
 
 def test_a_leading_device_takes_over_by_its_button_only() -> None:
@@ -115,8 +119,7 @@ def test_a_leading_device_takes_over_by_its_button_only() -> None:
 def test_every_episode_begins_with_the_policy() -> None:
     device = Device(LEFT)
     policy = switching(device)
-    policy({})
-    assert policy.source is Source.HUMAN
+    assert acting(policy) is Source.HUMAN
     policy.reset()
     assert policy.source is Source.POLICY
     assert device.resets >= 2

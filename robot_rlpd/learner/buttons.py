@@ -26,6 +26,11 @@ class Buttons:
         self._waiting = [name for name in self._waiting if name not in names]
         return taken
 
+    def pressed(self, name: str) -> bool:
+        """Whether it was asked for and not taken; it stays."""
+        self._waiting += self._poll()
+        return name in self._waiting
+
     def forget(self, *names: str) -> None:
         """What was asked for of `names` is too old."""
         self.take(*names)

@@ -72,8 +72,8 @@ class CorrectorDevice:
         )
 
     def stop_asked(self) -> bool:
-        """Whether its operator pressed quit."""
-        return self.buttons is not None and bool(self.buttons.take("quit"))
+        """Whether its operator pressed quit, now or before."""
+        return self.buttons is not None and self.buttons.pressed("quit")
 
     def __enter__(self) -> CorrectorDevice:
         return self

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from robot_rlpd.episode import Episode, Step, Transitions
+    from robot_rlpd.evaluation import Evaluation
     from robot_rlpd.learner.finetune_config import FinetuneConfig
     from robot_rlpd.learner.interventions import Corrector
     from robot_rlpd.learner.session_config import SessionConfig
@@ -166,6 +167,11 @@ class FinetuneSession(Session):
                 *(found["successes"], found["episodes"]),
                 *(self.start_evaluation["successes"], self.start_evaluation["episodes"], START),
             )
+
+    def _check_evaluation(self, evaluation: Evaluation) -> None:
+        """A robot that went away says nothing about the policy, least of all about the one that is the bar."""
+        if evaluation.interrupted:
+            raise RobotError("it went away during an evaluation, which is made again", field="robot")
 
     def _training_policy(self, seed: int) -> Policy:
         """The actor with its noise, which is the starting policy's until training starts; and who may take over."""

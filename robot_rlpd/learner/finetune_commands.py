@@ -363,6 +363,8 @@ def told(result: dict[str, Any]) -> str:
         lines.append(f"taken over: {shares[0]} of the first episodes' steps, {shares[1]} of the last")
     if start is None or last is None:
         lines.append("not evaluated: what is best is not known")
+    elif last == start:
+        lines.append(f"starting policy {_solved(start)} solved; not evaluated since")
     else:
         lines.append(f"starting policy {start['successes']}/{start['episodes']} solved, now {_solved(last)}")
         if result["best_success_rate"] <= start["success_rate"]:

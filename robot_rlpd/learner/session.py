@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from robot_rlpd.episode import Transitions
     from robot_rlpd.episode_store import EpisodeStore
+    from robot_rlpd.evaluation import Evaluation
     from robot_rlpd.robot import Policy, Robot
     from robot_rlpd.specs import PolicyContract, RobotSpec
     from robot_rlpd.task import Task
@@ -314,6 +315,7 @@ class Session(SilentListener):
         evaluation = evaluate(
             self.robot, policy, self.task, episodes=self.config.eval_episodes, should_stop=should_stop
         )
+        self._check_evaluation(evaluation)
         while self._next_evaluation <= self.env_steps:
             self._next_evaluation += self.config.eval_every
         if evaluation.episodes < self.config.eval_episodes:
@@ -324,6 +326,9 @@ class Session(SilentListener):
         if evaluation.success_rate >= self.best_success_rate:
             self.best_success_rate = evaluation.success_rate
             self.save(BEST)
+
+    def _check_evaluation(self, evaluation: Evaluation) -> None:
+        """Where it may be refused, to be made again."""
 
     def _open_store(self, resume: bool) -> EpisodeStore:
         from robot_rlpd.episode_store import EpisodeStore

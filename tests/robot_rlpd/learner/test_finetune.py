@@ -10,7 +10,7 @@ import torch
 
 from robot_rlpd.clock import ManualClock
 from robot_rlpd.episode_store import EpisodeStore
-from robot_rlpd.errors import DeadlineError, MismatchError, RobotError
+from robot_rlpd.errors import DeadlineError, MismatchError, OutcomeUnknownError, RobotError
 from robot_rlpd.evaluation import Evaluation
 from robot_rlpd.learner import session as session_module
 from robot_rlpd.learner.checkpoint import BEST, LATEST, Checkpoint, load_checkpoint
@@ -223,6 +223,22 @@ def test_a_robot_that_comes_back_is_waited_for(finetune: Finetune, caplog: pytes
     assert session.env_steps == 30
     assert clock.now_s() == pytest.approx(9 * 2.0)
     assert caplog.text.count("the robot is gone") == 1
+
+
+def test_an_evaluation_in_which_the_robot_went_away_is_made_again(finetune: Finetune) -> None:
+    class Lost(FakeRobot):
+        lost = False
+
+        def step(self, action: Action) -> StepResult:
+            if len(self.executed) == 5 and not self.lost:
+                self.lost = True
+                raise OutcomeUnknownError("no answer")
+            return super().step(action)
+
+    session = finetune(robot=Lost(), clock=ManualClock(), eval_every=30, eval_episodes=1)
+    session.run(never)
+    found = read_metrics(session.run_dir, "evaluation")
+    assert [(record["env_steps"], record["interrupted"]) for record in found] == [(0, 0), (30, 0)]
 
 
 def test_a_robot_that_stays_away_ends_a_session_that_can_be_resumed(finetune: Finetune) -> None:

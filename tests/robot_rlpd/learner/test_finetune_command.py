@@ -82,6 +82,7 @@ def evaluated(successes: int) -> dict[str, Any]:
         (5, 3, 5, "did not get beyond the starting policy"),
         (2, 4, 6, "better before: 60 %, which is kept"),
         (2, 6, 6, "starting policy 2/10 solved, now 6/10"),
+        (2, 2, 2, "not evaluated since"),
     ],
 )
 def test_the_end_says_what_is_best(start: int, last: int, best: int, said: str) -> None:

@@ -149,3 +149,13 @@ def test_a_button_is_for_who_listens_to_it_and_pressed_once() -> None:
     assert buttons.take("pause", "success") == []
     buttons.forget("quit")
     assert buttons.take("quit") == []
+
+
+def test_who_pressed_quit_once_has_quit() -> None:
+    device = Device(STILL)
+    buttons = Buttons(device.poll)
+    assert not buttons.pressed("quit")
+    device.pressed = ["quit", "success"]
+    assert buttons.pressed("quit")
+    assert buttons.take("success") == ["success"]
+    assert buttons.pressed("quit")

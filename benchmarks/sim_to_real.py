@@ -24,6 +24,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -168,6 +169,7 @@ def stand_in(setting: Setting) -> Iterator[str]:
             yield str(json.loads(process.stdout.readline())["address"])
         finally:
             process.terminate()
+            process.communicate()  # it says how it went
 
 
 def cell_of(setting: Setting, condition: str, seed: int) -> Path:
@@ -181,16 +183,10 @@ def simulation(setting: Setting, seed: int, address: str, should_stop: Callable[
     run_dir = setting.root / f"sim-{seed}"
     prior = setting.root / f"sim_demos-{seed}.zarr"
     if not prior.exists():
-        record(
-            Plan(
-                setup=load_task(setting.task),
-                task_options=TaskOptions(),
-                out=prior,
-                episodes=DEMONSTRATIONS,
-                noise=NOISE,
-                seed=1000 * seed,
-            )
-        )
+        setup, noise = load_task(setting.task), NOISE
+        plan = Plan(setup=setup, task_options=TaskOptions(), episodes=DEMONSTRATIONS, noise=noise, seed=1000 * seed)
+        if not recorded(plan, prior):
+            return False
     begun = (run_dir / CHECKPOINTS / "latest.pt").is_file()
     command = TrainCommand(
         task=setting.task, prior=(prior,), preset="quickstart", env_steps=setting.sim_steps, seed=seed, run_dir=run_dir
@@ -219,12 +215,20 @@ def demonstrations(setting: Setting, seed: int, address: str, should_stop: Calla
         task_options=options,
         robot=address,
         device=f"demonstrator:{setting.profile}",
-        out=path,
         episodes=DEMONSTRATIONS,
         noise=NOISE,
         seed=10_000 + 1000 * seed,
     )
-    record(plan)
+    return recorded(plan, path)
+
+
+def recorded(plan: Plan, path: Path) -> bool:
+    """Record a whole store; whether it is there."""
+    part = path.with_name(f"part-{path.name}")
+    shutil.rmtree(part, ignore_errors=True)
+    if record(replace(plan, out=part)).status != 0:
+        return False
+    part.rename(path)
     return True
 
 
@@ -246,11 +250,14 @@ def own_rollouts(setting: Setting, seed: int, address: str, should_stop: Callabl
     path = setting.root / f"own-{seed}.zarr"
     if path.exists() or should_stop():
         return path.exists()
-    with RemoteRobot(address) as robot, EpisodeStore.create(path, robot.spec) as store:
+    part = path.with_name(f"part-{path.name}")
+    shutil.rmtree(part, ignore_errors=True)
+    with RemoteRobot(address) as robot, EpisodeStore.create(part, robot.spec) as store:
         policy = open_policy(setting.root / f"sim-{seed}", robot.spec)
         seeds = 20_000 + 1000 * seed
         listeners = [StoreListener(store)]
         evaluate(robot, policy, setting.judge(), episodes=DEMONSTRATIONS, first_seed=seeds, listeners=listeners)
+    part.rename(path)
     return True
 
 

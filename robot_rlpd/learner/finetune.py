@@ -14,6 +14,7 @@ from robot_rlpd.errors import BridgeError, RobotError
 from robot_rlpd.learner.checkpoint import BEST, LATEST, load_checkpoint, save_checkpoint
 from robot_rlpd.learner.finetune_config import START
 from robot_rlpd.learner.interventions import INTERVENED, InterventionPolicy, is_intervention, sources_of_interventions
+from robot_rlpd.learner.metrics import read_metrics
 from robot_rlpd.learner.policy import normalized
 from robot_rlpd.learner.prior import PriorReport, fill_replay, judged
 from robot_rlpd.learner.run_directory import CHECKPOINTS
@@ -119,6 +120,7 @@ class FinetuneSession(Session):
         counts = self.interventions
         return super().summary(reason) | {
             "robot_min": round(self.env_steps / self.contract.control_rate_hz / 60.0, 3),
+            "evaluations": len(read_metrics(self.run_dir, "evaluation")),
             "start_evaluation": self.start_evaluation,
             "best_checkpoint": str(self.best_checkpoint),
             "interventions": {

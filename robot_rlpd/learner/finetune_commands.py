@@ -363,7 +363,7 @@ def told(result: dict[str, Any]) -> str:
         lines.append(f"taken over: {shares[0]} of the first episodes' steps, {shares[1]} of the last")
     if start is None or last is None:
         lines.append("not evaluated: what is best is not known")
-    elif last == start:
+    elif result["evaluations"] < 2:
         lines.append(f"starting policy {_solved(start)} solved; not evaluated since")
     else:
         lines.append(f"starting policy {start['successes']}/{start['episodes']} solved, now {_solved(last)}")

@@ -82,15 +82,15 @@ def evaluated(successes: int) -> dict[str, Any]:
         (5, 3, 5, "did not get beyond the starting policy"),
         (2, 4, 6, "better before: 60 %, which is kept"),
         (2, 6, 6, "starting policy 2/10 solved, now 6/10"),
-        (2, 2, 2, "not evaluated since"),
     ],
 )
 def test_the_end_says_what_is_best(start: int, last: int, best: int, said: str) -> None:
     result = {"ended": "finished", "env_steps": 30, "robot_min": 0.1, "trained_s": 6.0, "utd_ratio": 2.0}
     result |= {"start_evaluation": evaluated(start), "evaluation": evaluated(last), "best_success_rate": best / 10}
-    result |= {"best_checkpoint": "best.pt", "interventions": {"steps": 0}}
+    result |= {"best_checkpoint": "best.pt", "interventions": {"steps": 0}, "evaluations": 2}
     text = told(result)
     assert said in text
+    assert "not evaluated since" in told(result | {"evaluations": 1})
     assert text.splitlines()[-1] == "next: robot-rlpd export best.pt --out policy.onnx"
 
 

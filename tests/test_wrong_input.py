@@ -204,6 +204,7 @@ ACTOR = "actor --robot sim:reach --learner tcp://127.0.0.1:1 --outbox new"
 PENDULUM = "record --task gymnasium:Pendulum-v1 --out new.zarr"
 IMPORT = "--format d4rl --task gymnasium:Pendulum-v1 --out new.zarr"
 TRAIN = "train --task reach --run-dir new"
+FINETUNE = "finetune --from run --run-dir new"
 EVAL = "eval --policy run --task reach"
 SERVE = "serve --address tcp://127.0.0.1:0 --robot"
 RUN = "run policy.onnx --robot sim:reach --pace fast"
@@ -443,6 +444,13 @@ WRONG_VALUES: list[tuple[str, tuple[str, ...]]] = [
             (TRAIN, "threads", "-1", ">= 0"),
             (TRAIN, "time_limit_min", "nan", "> 0 minutes"),
             ("train --resume run", "env_steps", "-5", ">= 1"),
+            (FINETUNE, "minutes", "0.0", "> 0 and finite"),
+            (FINETUNE, "env_steps", "0", ">= 1"),
+            (FINETUNE, "warm_up", "0", ">= 1"),
+            (FINETUNE, "eval_episodes", "0", ">= 1"),
+            (FINETUNE, "takeover_after", "1.5", "0 to 1"),
+            (FINETUNE, "patience_min", "-1.0", ">= 0"),
+            (FINETUNE, "wall_minutes", "nan", "> 0 minutes"),
             (EVAL, "episodes", "0", ">= 1"),
             (EVAL, "seed", "-1", ">= 0"),
             (EVAL, "max_episode_steps", "0", "at least 1"),
@@ -475,6 +483,14 @@ WRONG_VALUES: list[tuple[str, tuple[str, ...]]] = [
     (f"{RECORD} --robot tcp://nonsense", ("address: ", "tcp://nonsense", "tcp://HOST:PORT")),
     ("train --run-dir new", ("task: is needed", "--resume")),
     ("train --task reach", ("run_dir: is needed", "--resume")),
+    ("finetune --run-dir new", ("from: is needed", "--resume")),
+    ("finetune --from run", ("run_dir: is needed", "--resume")),
+    ("finetune --from no --run-dir new", ("no: no such run directory or checkpoint",)),
+    ("finetune --resume run", ("run: not a session of fine-tuning",)),
+    (f"{FINETUNE} --success operator", ("intervene: needs a device with buttons", "--intervene keyboard")),
+    (f"{FINETUNE} --intervene nope", ("intervene: no such intervene", "keyboard")),
+    (f"{FINETUNE} --env-steps 5 --minutes 5", ("env_steps: one of the two",)),
+    (f"{FINETUNE} --prior reach.zarr --prior-weights 1 2", ("prior_weights: ", "one for each of 1")),
     ("verify policy.onnx", ("checkpoint: ", "--checkpoint or --robot")),
 ]
 
@@ -583,6 +599,7 @@ def test_an_unknown_command_lists_those_that_exist(words: str, typed: Typed) -> 
         RECORD,
         TRAIN,
         "train --resume run",
+        FINETUNE,
         EVAL,
         "verify policy.onnx",
         "run policy.onnx",

@@ -14,6 +14,16 @@ from deploy.runtime.metadata import NOISE, PolicyMetadata
 from robot_rlpd.config import replacing
 from robot_rlpd.errors import DataError, SpecError
 from robot_rlpd.learner.distributions import LOG_STD_MAX, LOG_STD_MIN
+from robot_rlpd.learner.encoders import (
+    ENCODER,
+    EPS,
+    LATENT,
+    STRIDE,
+    encoder_shapes,
+    images_of,
+    latent_shapes,
+    state_contract,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +32,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from robot_rlpd.learner.checkpoint import Checkpoint
-    from robot_rlpd.specs import PolicyContract
+    from robot_rlpd.learner.encoders import PixelConfig
+    from robot_rlpd.specs import ArraySpec, PolicyContract
 
 OPSET, IR_VERSION = 17, 8
 """Old enough for every onnxruntime from 1.17 on, and all that the graph needs."""
@@ -63,7 +74,11 @@ def policy_bytes(checkpoint: Checkpoint, *, stochastic: bool = False) -> bytes:
         DataError: The parameters do not fit the contract, or are not finite.
     """
     model = build_policy_model(
-        actor_arrays(checkpoint), describe(checkpoint), normalizer=checkpoint.normalizer, stochastic=stochastic
+        actor_arrays(checkpoint),
+        describe(checkpoint),
+        normalizer=checkpoint.normalizer,
+        stochastic=stochastic,
+        pixels=checkpoint.config.pixels,
     )
     content: bytes = model.SerializeToString(deterministic=True)
     return content
@@ -88,7 +103,7 @@ def describe(checkpoint: Checkpoint) -> PolicyMetadata:
 
 
 def actor_arrays(checkpoint: Checkpoint) -> dict[str, NDArray[Any]]:
-    """The parameters of the actor."""
+    """The parameters of the actor, and of the encoder it sees through."""
     return {name: parameter.detach().cpu().numpy() for name, parameter in checkpoint.actor.items()}
 
 
@@ -98,8 +113,12 @@ def build_policy_model(
     *,
     normalizer: Normalizer | None,
     stochastic: bool = False,
+    pixels: PixelConfig | None = None,
 ) -> onnx.ModelProto:
     """The graph: one input per observation field, unbatched in robot units, to the output `action` within its bounds.
+
+    With `pixels`, images go through convolutions; where they are seen in stacks, an image input has one more axis in
+    front: the last frames, the oldest first, which the runtime keeps.
 
     Args:
         actor_parameters: `dense<i>/kernel` (in, out), `dense<i>/bias`, `mean/kernel`, `mean/bias`, for the stochastic
@@ -107,20 +126,25 @@ def build_policy_model(
         metadata: Written into the file; its contract decides inputs and output.
         normalizer: Mean and scale of the flattened observation, or None.
         stochastic: One more input, `NOISE`, standard normal: the action is tanh(mean + std * noise), scaled.
+        pixels: How images are seen; None takes them as numbers like any others.
 
     Raises:
         DataError: A parameter is missing, has another shape or is not finite.
         SpecError: An observation field has a name that the graph needs for itself.
     """
-    graph = _Graph()
+    graph = Graph()
     contract = metadata.contract
-    x = graph.observation(contract)
+    flat = contract if pixels is None else state_contract(contract)
+    x, width = graph.observation(flat), flat.observation_size
     if normalizer is not None:
-        mean, scale = (np.asarray(part, np.float32).reshape(1, -1) for part in normalizer)
-        _check("normalizer", mean, (1, contract.observation_size))
-        _check("normalizer", scale, (1, contract.observation_size))
+        parts = [np.asarray(part, np.float32).reshape(1, -1) for part in normalizer]
+        for part in parts:
+            _check("normalizer", part, (1, contract.observation_size))
+        mean, scale = (part[:, :width] for part in parts)  # images come last, and are scaled by 255
         x = graph.add("Div", [graph.add("Sub", [x, graph.constant("mean", mean)]), graph.constant("scale", scale)])
-    width = contract.observation_size
+    if pixels is not None:
+        x = add_cameras(graph, x, contract, pixels, actor_parameters)
+        width += pixels.latent_size
     for layer in _hidden_layers(actor_parameters):
         x, width = graph.dense(x, layer, _layer(actor_parameters, layer, width))
         x = graph.add("Relu", [x])
@@ -129,7 +153,8 @@ def build_policy_model(
         log_std, _ = graph.dense(x, "log_std", _layer(actor_parameters, "log_std", width, contract.action.size))
         unsquashed = graph.noisy(unsquashed, log_std)
     graph.action(graph.add("Tanh", [unsquashed]), contract)
-    return graph.model(contract, replace(metadata, opset=OPSET), stochastic=stochastic)
+    frame_stack = 1 if pixels is None else pixels.frame_stack
+    return graph.model(contract, replace(metadata, opset=OPSET), stochastic=stochastic, frame_stack=frame_stack)
 
 
 def write_model(model: onnx.ModelProto, out: Path) -> None:
@@ -138,7 +163,7 @@ def write_model(model: onnx.ModelProto, out: Path) -> None:
         file.write(model.SerializeToString(deterministic=True))
 
 
-class _Graph:
+class Graph:
     """Nodes and constants in the making."""
 
     def __init__(self) -> None:
@@ -146,11 +171,13 @@ class _Graph:
         self.constants: list[onnx.TensorProto] = []
 
     def add(self, operator: str, inputs: list[str], output: str = "", **attributes: Any) -> str:
+        """Add a node; returns the name of its output."""
         output = output or f"{PREFIX}{len(self.nodes)}"
         self.nodes.append(helper.make_node(operator, inputs, [output], **attributes))
         return output
 
     def constant(self, name: str, value: NDArray[Any]) -> str:
+        """Add a constant; returns its name in the graph."""
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), PREFIX + name))
         return PREFIX + name
 
@@ -169,10 +196,7 @@ class _Graph:
         """The fields as one float32 row (1, O), in contract order."""
         parts = []
         for spec in contract.observation:
-            if spec.name == OUTPUT or spec.name.startswith(PREFIX):
-                raise SpecError(
-                    field=f"observation.{spec.name}", found=spec.name, allowed=f"not '{OUTPUT}' nor '{PREFIX}...'"
-                )
+            check_name(spec)
             part = spec.name
             if spec.dtype != "float32":
                 part = self.add("Cast", [part], to=TensorProto.FLOAT)
@@ -198,12 +222,15 @@ class _Graph:
             x = self.add("Min", [x, self.constant("high", high)])
         self.add("Reshape", [x, self.constant("size", np.array([contract.action.size], np.int64))], OUTPUT)
 
-    def model(self, contract: PolicyContract, metadata: PolicyMetadata, *, stochastic: bool) -> onnx.ModelProto:
+    def model(
+        self, contract: PolicyContract, metadata: PolicyMetadata, *, stochastic: bool, frame_stack: int = 1
+    ) -> onnx.ModelProto:
         """The checked model."""
-        inputs = [
-            helper.make_tensor_value_info(s.name, helper.np_dtype_to_tensor_dtype(np.dtype(s.dtype)), s.shape)
-            for s in contract.observation
-        ]
+        inputs = []
+        for s in contract.observation:
+            shape = (frame_stack, *s.shape) if s.is_image and frame_stack > 1 else s.shape
+            kind = helper.np_dtype_to_tensor_dtype(np.dtype(s.dtype))
+            inputs.append(helper.make_tensor_value_info(s.name, kind, shape))
         if stochastic:
             inputs.append(helper.make_tensor_value_info(NOISE, TensorProto.FLOAT, [contract.action.size]))
         output = helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [contract.action.size])
@@ -218,6 +245,44 @@ class _Graph:
         helper.set_model_props(model, metadata.encode())
         onnx.checker.check_model(model, full_check=True)
         return model
+
+
+def check_name(spec: ArraySpec) -> None:
+    """Refuse a field with a name that the graph needs for itself."""
+    if spec.name == OUTPUT or spec.name.startswith(PREFIX):
+        raise SpecError(field=f"observation.{spec.name}", found=spec.name, allowed=f"not '{OUTPUT}' nor '{PREFIX}...'")
+
+
+def add_cameras(
+    graph: Graph, state: str, contract: PolicyContract, pixels: PixelConfig, parameters: Mapping[str, NDArray[Any]]
+) -> str:
+    """The state row with what the actor makes of its images, as `encoders.fused` does it."""
+    images = images_of(contract)
+    arrays = {}
+    for name, shape in (encoder_shapes(images, pixels) | latent_shapes(images, pixels)).items():
+        if name not in parameters:
+            raise DataError("the actor has no such parameter", field=name, allowed=", ".join(parameters))
+        arrays[name] = np.asarray(parameters[name], np.float32)
+        _check(name, arrays[name], shape)
+    features = []
+    for spec in images:
+        check_name(spec)
+        height, width, channels = spec.shape
+        x = graph.add("Cast", [spec.name], to=TensorProto.FLOAT)
+        x = graph.add("Transpose", [x], perm=[2, 0, 1] if pixels.frame_stack == 1 else [0, 3, 1, 2])
+        stacked = np.array([1, pixels.frame_stack * channels, height, width], np.int64)
+        x = graph.add("Reshape", [x, graph.constant(f"{spec.name}/stacked", stacked)])
+        x = graph.add("Div", [x, graph.constant(f"{spec.name}/white", np.array(255.0, np.float32))])
+        for i in range(len(pixels.channels)):
+            names = [f"{ENCODER}{spec.name}/conv{i}/{part}" for part in ("filters", "bias")]
+            weights = [graph.constant(name, arrays[name]) for name in names]
+            x = graph.add("Relu", [graph.add("Conv", [x, *weights], strides=[STRIDE, STRIDE])])
+        features.append(graph.add("Flatten", [x], axis=1))
+    x = graph.add("Concat", features, axis=1) if len(features) > 1 else features[0]
+    own = {part: graph.constant(LATENT + part, arrays[LATENT + part]) for part in ("kernel", "bias", "scale", "shift")}
+    x = graph.add("Gemm", [x, own["kernel"], own["bias"]])
+    x = graph.add("LayerNormalization", [x, own["scale"], own["shift"]], axis=-1, epsilon=EPS)
+    return graph.add("Concat", [state, graph.add("Tanh", [x])], axis=1)
 
 
 def _hidden_layers(parameters: Mapping[str, Any]) -> list[str]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from robot_rlpd.errors import DataError, MismatchError
 from robot_rlpd.learner.distributions import LOG_STD_MAX, LOG_STD_MIN, sample_squashed
-from robot_rlpd.learner.networks import actor_forward
+from robot_rlpd.learner.encoders import policy_forward, state_size
 from robot_rlpd.learner.policy import normalized
 from robot_rlpd.specs import PolicyContract, RobotSpec, check_contract
 
@@ -32,6 +32,10 @@ outside what was trained on that float32 does not resolve so much, the bound of 
 ROUNDING_STEPS = 2.0
 """Rounding errors of a sum, in units of float32's unit roundoff times the sum of its terms' magnitudes: sums in two
 orders differ by less."""
+CAMERA_ROUNDINGS = 4.0
+"""Allowed for a policy that sees images: so many times its difference to double precision, where that is more."""
+IMAGES_AT_ONCE = 64
+"""Rows with images that are computed together, which bounds the memory."""
 PRACTICALLY_INFINITE = 1e6
 """Observation bounds beyond this say nothing about what will be observed."""
 SCALES = (0.1, 0.3, 1.0, 3.0)
@@ -104,7 +108,11 @@ def check_same_contract(policy: OnnxPolicy, checkpoint: Checkpoint, *, where: st
 
 
 def compare(policy: OnnxPolicy, checkpoint: Checkpoint, observations: Sequence[Observation]) -> Parity:
-    """Ask both for every observation, a stochastic policy with the same noise."""
+    """Ask both for every observation, a stochastic policy with the same noise.
+
+    Where frames are seen in stacks, the observations count as one episode, in their order.
+    """
+    policy.reset()
     contract = checkpoint.contract
     columns = {s.name: np.stack([o[s.name] for o in observations]) for s in contract.observation}
     noise = None
@@ -165,20 +173,49 @@ def torch_actions(
         columns: Observations by field.
         noise: Standard normal `(N, A)` for the exploring policy; None for the deterministic one.
     """
+    return checkpoint.contract.action.from_unit(_unit_actions(checkpoint, columns, noise, torch.float32).numpy())
+
+
+def _unit_actions(
+    checkpoint: Checkpoint, columns: Observation, noise: NDArray[np.float32] | None, dtype: torch.dtype
+) -> torch.Tensor:
+    pixels = checkpoint.config.pixels
     flat = normalized(checkpoint.contract.flatten(columns), checkpoint.normalizer)
-    mean, log_std = actor_forward(checkpoint.actor, torch.from_numpy(flat))
-    unit = mean.tanh() if noise is None else sample_squashed(mean, log_std, torch.from_numpy(noise))[0]
-    return checkpoint.contract.action.from_unit(unit.numpy())
+    if pixels is not None:
+        flat = stacked(flat, state_size(checkpoint.contract), pixels.frame_stack)
+    actor = {name: parameter.to(dtype) for name, parameter in checkpoint.actor.items()}
+    means, log_stds = zip(
+        *(
+            policy_forward(checkpoint.contract, pixels, actor, rows.to(dtype))
+            for rows in torch.split(torch.from_numpy(flat), len(flat) if pixels is None else IMAGES_AT_ONCE)
+        ),
+        strict=True,
+    )
+    mean, log_std = torch.cat(means), torch.cat(log_stds)
+    return mean.tanh() if noise is None else sample_squashed(mean, log_std, torch.from_numpy(noise).to(dtype))[0]
 
 
+def stacked(flat: NDArray[np.float32], state: int, frame_stack: int) -> NDArray[np.float32]:
+    """Rows [state | frame] of one episode, in order, as [state | K frames, the oldest first]; the first is repeated."""
+    rows = np.arange(len(flat))
+    frames = [flat[np.maximum(rows - back, 0), state:] for back in range(frame_stack - 1, -1, -1)]
+    return np.concatenate([flat[:, :state], *frames], axis=1)
+
+
+@torch.inference_mode()
 def rounding_bound(
     checkpoint: Checkpoint, columns: Observation, noise: NDArray[np.float32] | None = None
 ) -> NDArray[np.float64]:
     """How far two evaluations of the actor in float32 may be apart, `(N, A)` in units of the squashed action.
 
     The running error analysis of a product sum (Higham, Accuracy and Stability of Numerical Algorithms, 2002, section
-    3.3) through all layers, then what the squashing leaves of it.
+    3.3) through all layers, then what the squashing leaves of it. With cameras, whose convolutions it does not follow,
+    a few times the difference to double precision instead.
     """
+    if checkpoint.config.pixels is not None:
+        single, double = (_unit_actions(checkpoint, columns, noise, t) for t in (torch.float32, torch.float64))
+        measured: NDArray[np.float64] = CAMERA_ROUNDINGS * (single.double() - double).abs().numpy()
+        return measured
     roundoff = ROUNDING_STEPS * float(np.finfo(np.float32).eps) / 2.0
     actor = {name: parameter.double().numpy() for name, parameter in checkpoint.actor.items()}
     x = normalized(checkpoint.contract.flatten(columns), checkpoint.normalizer).astype(np.float64)

@@ -355,6 +355,10 @@ WRONG_FILES: list[tuple[str, tuple[str, ...]]] = [
 WRONG_OUTPUTS: list[tuple[str, tuple[str, ...]]] = [
     ("record --task reach --out reach.zarr", ("reach.zarr: exists already", "--append")),
     (f"demos import good.hdf5 {IMPORT.replace('new', 'reach')}", ("reach.zarr: exists already", "--append")),
+    (f"{TRAIN} --preset pixels", ("cameras: ", "--cameras front_image")),
+    (f"{TRAIN} --cameras front_image", ("cameras: ", "found front_image", "allowed: none", "--env-kwargs")),
+    (f"{TRAIN} --state-fields tcp", ("state_fields: ", "found tcp", "tcp_position")),
+    (f"{TRAIN} --preset pixels --cameras front_image --frame-stack 0", ("frame_stack: found 0", ">= 1")),
     ("train --task reach --run-dir run", ("run: exists already", "--resume run")),
     ("quickstart --run-dir run", ("run: exists already", "--run-dir")),
     ("export run --out policy.onnx", ("policy.onnx: exists already", "--force")),

@@ -29,7 +29,10 @@ TYPES = {"bool": "bool", "uint8": "uint8", "int32": "int32", "int64": "int64", "
 
 
 class OnnxPolicy:
-    """Runs a policy file on one thread; holds no state between steps but the generator of a stochastic one's noise.
+    """Runs a policy file on one thread.
+
+    Between steps it keeps the last frames of a policy that sees stacks of them, and the generator of a stochastic one's
+    noise. At an episode's start its first frame stands in for those before it.
 
     Args:
         content: The bytes of the file.
@@ -41,6 +44,7 @@ class OnnxPolicy:
         contract: What it reads and commands.
         digest: SHA-256 (hex) of the file.
         stochastic: Whether it explores, with noise as an input.
+        frame_stack: Frames of each camera that it sees together.
 
     Raises:
         DataError: Not a policy file, or a damaged one.
@@ -53,9 +57,11 @@ class OnnxPolicy:
         self.metadata = decode_metadata(session.get_modelmeta().custom_metadata_map, where=where)
         self.contract = self.metadata.contract
         self.digest = hashlib.sha256(content).hexdigest()
-        _check_graph(session, self.contract, where)
+        self.frame_stack = _check_graph(session, self.contract, where)
         # onnxruntime reads and writes the memory of these arrays; nothing is allocated while the robot moves.
-        self._inputs = [(spec, np.zeros(spec.shape, spec.dtype)) for spec in self.contract.observation]
+        shapes = {i.name: tuple(i.shape) for i in session.get_inputs()}
+        self._inputs = [(spec, np.zeros(shapes[spec.name], spec.dtype)) for spec in self.contract.observation]
+        self._episode_begins = True
         self.stochastic = any(i.name == NOISE for i in session.get_inputs())
         self._rng = rng or np.random.default_rng()
         self._noise = np.zeros(self.contract.action.size, np.float32)
@@ -78,7 +84,8 @@ class OnnxPolicy:
         check_contract(self.contract, spec, who=f"robot '{spec.name}'")
 
     def reset(self) -> None:
-        """Nothing to forget."""
+        """Forget the frames of the last episode."""
+        self._episode_begins = True
 
     def __call__(self, observation: Observation) -> Action:
         """The action for this observation, within the bounds.
@@ -100,14 +107,20 @@ class OnnxPolicy:
             value = observation.get(spec.name)
             if value is None:
                 raise SpecError("missing", field=f"observation.{spec.name}", found=f"only {', '.join(observation)}")
-            if value.shape != buffer.shape or value.dtype != buffer.dtype:
+            if value.shape != spec.shape or value.dtype != buffer.dtype:
                 value = spec.validate(value)
-            np.copyto(buffer, value)
+            if buffer.shape == spec.shape or self._episode_begins:
+                np.copyto(buffer, value)
+            else:
+                buffer[:-1] = buffer[1:]
+                buffer[-1] = value
+        self._episode_begins = False
         self._session.run_with_iobinding(self._binding)
         action = self._output.copy()
         if not math.isfinite(np.dot(action, action)):  # the cheapest look at all entries: NaN in, NaN out
             for spec, buffer in self._inputs:
-                spec.validate(buffer)
+                if buffer.shape == spec.shape:
+                    spec.validate(buffer)
             self.contract.action.validate(action)
         return action
 
@@ -151,13 +164,21 @@ def _open_session(content: bytes, where: str) -> onnxruntime.InferenceSession:
         raise DataError(f"not an ONNX file, or a truncated one ({reason})", field=where) from None
 
 
-def _check_graph(session: onnxruntime.InferenceSession, contract: PolicyContract, where: str) -> None:
+def _check_graph(session: onnxruntime.InferenceSession, contract: PolicyContract, where: str) -> int:
+    """Refuse a graph that does not fit; returns how many frames of each camera it sees together."""
     found = {i.name: (i.type, tuple(i.shape)) for i in session.get_inputs()}
     if found.get(NOISE) == ("tensor(float)", (contract.action.size,)):
         del found[NOISE]
-    needed = {s.name: (f"tensor({TYPES[s.dtype]})", s.shape) for s in contract.observation}
+    image = next((s for s in contract.observation if s.is_image), None)
+    seen = found.get(image.name, ("", ()))[1] if image else ()
+    stack = (seen[0],) if image and seen[1:] == image.shape else ()
+    needed = {
+        s.name: (f"tensor({TYPES[s.dtype]})", (*stack, *s.shape) if s.is_image else s.shape)
+        for s in contract.observation
+    }
     if found != needed:
         raise DataError("the inputs do not fit the contract", field=where, found=str(found), allowed=str(needed))
     outputs = {o.name: (o.type, tuple(o.shape)) for o in session.get_outputs()}
     if outputs != {OUTPUT: ("tensor(float)", (contract.action.size,))}:
         raise DataError("the output does not fit the contract", field=where, found=str(outputs))
+    return int(stack[0]) if stack else 1

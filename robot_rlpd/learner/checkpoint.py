@@ -16,7 +16,7 @@ from torch import Tensor
 
 from robot_rlpd.config import replacing
 from robot_rlpd.errors import DataError, RunDirectoryError, SpecError
-from robot_rlpd.learner.networks import actor_shapes
+from robot_rlpd.learner.encoders import ENCODER, policy_shapes
 from robot_rlpd.learner.rlpd import RLPDConfig
 from robot_rlpd.specs import PolicyContract, canonical_json, from_builtins, to_builtins
 from robot_rlpd.task import TaskOptions
@@ -70,8 +70,13 @@ class Checkpoint:
 
     @property
     def actor(self) -> dict[str, Tensor]:
-        """Parameters of the actor by name (`dense0/kernel`, ..., `mean/bias`)."""
-        return {name.removeprefix("actor/"): value for name, value in self.learner.items() if name.startswith("actor/")}
+        """Parameters of the actor (`dense0/kernel`, ...) and of the encoder that it sees through, by name."""
+        actor = {
+            name.removeprefix("actor/"): value for name, value in self.learner.items() if name.startswith("actor/")
+        }
+        encoder = f"critic/{ENCODER}"
+        seen_through = {name.removeprefix("critic/"): v for name, v in self.learner.items() if name.startswith(encoder)}
+        return actor | seen_through
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -154,7 +159,7 @@ def _checkpoint(content: Mapping[str, Any]) -> Checkpoint:
 
 def _check_actor(checkpoint: Checkpoint, where: str) -> None:
     contract, actor = checkpoint.contract, checkpoint.actor
-    needed = actor_shapes(contract.observation_size, contract.action.size, checkpoint.config.hidden_dims)
+    needed = policy_shapes(contract, checkpoint.config.hidden_dims, checkpoint.config.pixels)
     for name, shape in needed.items():
         found = tuple(actor[name].shape) if name in actor else "no such parameter"
         if found != shape:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 DEFAULT_ENV_STEPS = 100_000
 _S = TypeVar("_S")
-PresetName = Literal["quickstart", "robot", "adroit", "antmaze", "locomotion"]
+PresetName = Literal["quickstart", "robot", "adroit", "antmaze", "locomotion", "pixels"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +86,16 @@ class TrainCommand:
     RLPD."""
     initial_temperature: float | None = None
     """Starting temperature (default: the preset's)."""
+    cameras: tuple[str, ...] = ()
+    """Image fields that the policy reads, such as front_image, with an encoder of its own each (default: none)."""
+    state_fields: tuple[str, ...] = ()
+    """Fields without images that the policy reads (default: all)."""
+    frame_stack: int = 3
+    """Newest frames of each camera that are seen together, at least 1."""
+    encoder_channels: tuple[int, ...] = (32, 64, 128, 256)
+    """Channels of each convolution, 3x3 with stride 2."""
+    shift_pad: int = 4
+    """Largest random shift of the images of a minibatch, to either side [pixels]."""
     normalize: Literal["yes", "no"] | None = None
     """Normalise observations by mean and scale of the prior data (default: the preset's)."""
     eval_every: int | None = None
@@ -165,6 +175,7 @@ def train(command: Annotated[TrainCommand, tyro.conf.arg(name="")]) -> int:
 
 def resolve(command: TrainCommand) -> SessionConfig:
     """The exact configuration of a new run: preset, then what was given."""
+    from robot_rlpd.learner.encoders import PixelConfig
     from robot_rlpd.learner.presets import NORMALIZED, PRESETS, START_TRAINING
     from robot_rlpd.learner.session_config import SessionConfig
 
@@ -176,6 +187,13 @@ def resolve(command: TrainCommand) -> SessionConfig:
     env_steps = DEFAULT_ENV_STEPS if command.env_steps is None else command.env_steps
     if command.no_layer_norm:
         given["layer_norm"] = False
+    if command.cameras:
+        given["pixels"] = PixelConfig(
+            channels=command.encoder_channels, frame_stack=command.frame_stack, shift_pad=command.shift_pad
+        )
+    elif command.preset == "pixels":
+        hint = "give the image fields that the policy reads, such as --cameras front_image"
+        raise ConfigError("the preset pixels needs cameras", field="cameras", hint=hint)
     rlpd = replace(preset, **given)
     default_start = min(START_TRAINING[command.preset], env_steps)
     return SessionConfig(
@@ -187,6 +205,8 @@ def resolve(command: TrainCommand) -> SessionConfig:
         prior_weights=command.prior_weights,
         preset=command.preset,
         rlpd=rlpd,
+        cameras=command.cameras,
+        state_fields=command.state_fields,
         env_steps=env_steps,
         start_training=default_start if command.start_training is None else command.start_training,
         seed=command.seed,

@@ -99,6 +99,7 @@ class FinetuneSession(Session):
         self._should_stop: Callable[[], bool] = lambda: False
         self.interventions = InterventionCounts(0, deque(maxlen=RECENT), [])
         self._steps_taken_over = 0
+        self._taken_over = False
         self._start_file = run_dir / CHECKPOINTS / START
         super().__init__(config, run_dir, robot, task, resume=True)
         self.log.warm_up = "starting policy"
@@ -183,26 +184,30 @@ class FinetuneSession(Session):
 
     def on_step(self, step: Step) -> None:
         """As `Session.on_step`; a step of who took over is prior data too."""
-        if is_intervention(step):
+        was_taken_over, self._taken_over = self._taken_over, is_intervention(step)
+        if self._taken_over:
             self._steps_taken_over += 1
             self.updater.finish()  # it draws from the buffer
-            self._add_to_prior(step)
+            self._add_to_prior(step, begins=not was_taken_over)
         super().on_step(step)
 
     def on_end(self, episode: Episode) -> None:
         """As `Session.on_end`; tells how much was taken over."""
         super().on_end(episode)
         taken, self._steps_taken_over = self._steps_taken_over, 0
+        self._taken_over = False
         if self._corrector is not None or taken:
             self.interventions.add(taken, len(episode))
             counts = self.interventions
             values = {"steps": taken, "rate": counts.per_episode[-1], "recent_rate": float(np.mean(counts.per_episode))}
             self.log.write("intervention", self.env_steps, self.learner.gradient_steps, values)
 
-    def _add_to_prior(self, step: Step) -> None:
+    def _add_to_prior(self, step: Step, *, begins: bool) -> None:
         offline = self.updater.sampler.offline
         if not offline or not self._spare_rows():
             return
+        if begins:
+            offline[-1].start_episode()  # frames before it were not kept here
         offline[-1].append(
             normalized(self.contract.flatten(step.observation), self.normalizer),
             self.contract.action.to_unit(step.executed_action),

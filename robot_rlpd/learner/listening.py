@@ -73,6 +73,7 @@ class ListeningSession(Session):
                 episode = self._arrived.get(timeout=WAIT_S)
             except queue.Empty:
                 continue
+            self.online.start_episode()
             for step in steps_of(episode, self.task):
                 self.on_step(step)
             self.on_end(episode)

@@ -48,11 +48,22 @@ def critic_loss(config: RLPDConfig, critic: Parameters, batch: Batch, target_q: 
 
 
 def actor_loss(
-    config: RLPDConfig, actor: Parameters, batch: Batch, noise: Tensor, critic: Parameters, temperature: Tensor
+    config: RLPDConfig,
+    actor: Parameters,
+    batch: Batch,
+    noise: Tensor,
+    critic: Parameters,
+    temperature: Tensor,
+    seen_by_critic: Tensor | None = None,
 ) -> tuple[Tensor, Metrics]:
-    """Mean of temperature * log density - mean over all E online critics of Q; `noise` [B, A] is standard normal."""
+    """Mean of temperature * log density - mean over all E online critics of Q.
+
+    `noise` [B, A] is standard normal. `seen_by_critic` are observations for the critic where they differ from the
+    actor's.
+    """
     actions, log_density = sample_squashed(*actor_forward(actor, batch["observations"]), noise)
-    q = critic_forward(critic, batch["observations"], actions, layer_norm_eps=config.layer_norm_eps).mean(dim=0)
+    observations = batch["observations"] if seen_by_critic is None else seen_by_critic
+    q = critic_forward(critic, observations, actions, layer_norm_eps=config.layer_norm_eps).mean(dim=0)
     loss = (temperature * log_density - q).mean()
     return loss, {"actor_loss": loss, "entropy": -log_density.mean()}
 

@@ -23,21 +23,31 @@ CGROUP = Path("/sys/fs/cgroup")
 _logger = logging.getLogger(__name__)
 
 
-def check_memory(config: SessionConfig, observation_size: int, action_size: int, capacities: Sequence[int]) -> None:
+def check_memory(
+    config: SessionConfig,
+    observation_size: int,
+    action_size: int,
+    capacities: Sequence[int],
+    image_bytes: Sequence[int] = (),
+    encoder_bytes: int = 0,
+) -> None:
     """Tell what replay and learner will take, and refuse a run that cannot fit.
 
     Args:
         config: Of the run.
-        observation_size: Number of observation entries O.
+        observation_size: Number of observation entries O, without images.
         action_size: Number of action entries A.
         capacities: Transitions of the online replay, then of each prior store.
+        image_bytes: What the frames of each of these take in uint8; none without cameras.
+        encoder_bytes: What the learner takes for its cameras.
 
     Raises:
         ConfigError: More than is available on the device.
     """
     row = FLOAT_BYTES * (2 * observation_size + action_size + 2)
-    online, *prior = (capacity * row for capacity in capacities)
-    learner = learner_bytes(config, observation_size, action_size)
+    frames = image_bytes or [0] * len(capacities)
+    online, *prior = (capacity * row + images for capacity, images in zip(capacities, frames, strict=True))
+    learner = learner_bytes(config, observation_size, action_size) + encoder_bytes
     needed, available = online + sum(prior) + learner, available_bytes(config.device)
     told = f"{_size(needed)}: prior data {_size(sum(prior))}, online replay {_size(online)}, learner {_size(learner)}"
     if available is None:

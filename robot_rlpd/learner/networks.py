@@ -91,6 +91,9 @@ def initialise(shapes: Shapes, generator: torch.Generator, *, dtype: torch.dtype
         if name.endswith("/kernel"):
             bound = math.sqrt(6.0 / (parameter.shape[-2] + parameter.shape[-1]))
             parameter.uniform_(-bound, bound, generator=generator)
+        elif name.endswith("/filters"):  # [out, in, height, width]
+            bound = math.sqrt(6.0 / (parameter[0].numel() + parameter[:, 0].numel()))
+            parameter.uniform_(-bound, bound, generator=generator)
         elif name.endswith("/scale"):
             parameter.fill_(1.0)
     return flat

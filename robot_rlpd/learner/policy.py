@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from robot_rlpd.learner.checkpoint import BEST, Checkpoint, load_checkpoint
-from robot_rlpd.learner.networks import actor_forward
+from robot_rlpd.learner.encoders import policy_forward, state_size
+from robot_rlpd.learner.frame_history import FrameHistory
 from robot_rlpd.robot import Action, Observation, Policy, Source
 from robot_rlpd.specs import check_contract
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from robot_rlpd.learner.encoders import PixelConfig
     from robot_rlpd.specs import PolicyContract, RobotSpec
 
 Normalizer = tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -30,23 +32,33 @@ class ActorPolicy:
         contract: What is read and commanded.
         act: Maps observations [1, O] to actions [1, A] in [-1, 1].
         normalizer: Mean and scale `(O,)`, or None.
+        pixels: How images are seen, or None; `act` then gets the state and the last frames, the oldest first.
     """
 
     source = Source.POLICY
 
     def __init__(
-        self, contract: PolicyContract, act: Callable[[Tensor], Tensor], normalizer: Normalizer | None = None
+        self,
+        contract: PolicyContract,
+        act: Callable[[Tensor], Tensor],
+        normalizer: Normalizer | None = None,
+        pixels: PixelConfig | None = None,
     ) -> None:
         self._contract = contract
         self._act = act
         self._normalizer = normalizer
+        self._history = FrameHistory(state_size(contract), pixels.frame_stack) if pixels else None
 
     def reset(self) -> None:
-        """Nothing to forget."""
+        """Forget the frames of the last episode."""
+        if self._history is not None:
+            self._history.reset()
 
     def __call__(self, observation: Observation) -> Action:
         """The action in robot units."""
         flat = normalized(self._contract.flatten(observation), self._normalizer)
+        if self._history is not None:
+            flat = self._history(flat)
         unit = self._act(torch.from_numpy(flat)[None])[0]
         return self._contract.action.from_unit(unit.cpu().numpy())
 
@@ -83,13 +95,13 @@ def normalized(flat: NDArray[np.float32], normalizer: Normalizer | None) -> NDAr
 
 def checkpoint_policy(checkpoint: Checkpoint) -> ActorPolicy:
     """The deterministic policy of a checkpoint."""
-    actor = checkpoint.actor
+    actor, contract, pixels = checkpoint.actor, checkpoint.contract, checkpoint.config.pixels
 
     @torch.inference_mode()
     def act(observations: Tensor) -> Tensor:
-        return actor_forward(actor, observations)[0].tanh()
+        return policy_forward(contract, pixels, actor, observations)[0].tanh()
 
-    return ActorPolicy(checkpoint.contract, act, checkpoint.normalizer)
+    return ActorPolicy(contract, act, checkpoint.normalizer, pixels)
 
 
 def open_policy(path: Path, spec: RobotSpec) -> ActorPolicy:

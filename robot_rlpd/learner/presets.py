@@ -14,6 +14,7 @@ PRESETS: dict[str, RLPDConfig] = {
     "antmaze": replace(_SPARSE, subset_size=1),
     "adroit": _SPARSE,
     "robot": _SPARSE,
+    "pixels": replace(_LOCOMOTION, subset_size=1, backup_entropy=False, utd_ratio=1, initial_temperature=0.1),
     "quickstart": replace(
         _SPARSE,
         hidden_dims=(128, 128),
@@ -29,7 +30,14 @@ PRESETS: dict[str, RLPDConfig] = {
 }
 """Entropy backup is off wherever rewards are sparse: with it, Q drifts away from any return that exists."""
 
-START_TRAINING: dict[str, int] = {"locomotion": 5000, "antmaze": 5000, "adroit": 5000, "robot": 500, "quickstart": 300}
+START_TRAINING: dict[str, int] = {
+    "locomotion": 5000,
+    "antmaze": 5000,
+    "adroit": 5000,
+    "pixels": 5000,
+    "robot": 500,
+    "quickstart": 300,
+}
 """Environment steps of uniform random actions before the first update; a robot pays for each of them."""
 
 NORMALIZED = frozenset({"quickstart"})

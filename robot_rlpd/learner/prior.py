@@ -69,6 +69,7 @@ def fill_replay(
 ) -> None:
     """Add transitions as the learner sees them: flat float32 observations, actions in [-1, 1]."""
     for part in found:
+        replay.start_episode()
         columns = {
             "observations": normalized(contract.flatten(part.observations), normalizer),
             "actions": contract.action.to_unit(part.executed_actions),
@@ -136,6 +137,10 @@ def fit_normalizer(found: Sequence[Transitions], contract: PolicyContract) -> No
     """
     means, scales = [], []
     for spec in contract.observation:
+        if spec.is_image:  # scaled by the encoder
+            means.append(np.zeros(spec.size))
+            scales.append(np.ones(spec.size))
+            continue
         rows = np.concatenate([part.observations[spec.name] for part in found]).astype(np.float64)
         rows = rows.reshape(len(rows), -1)
         deviations = rows.std(axis=0)

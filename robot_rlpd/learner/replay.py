@@ -66,6 +66,9 @@ class ReplayBuffer:
         columns = [batch[name].cpu().numpy().reshape(num, -1) for name in self._names]
         self._append_rows(np.concatenate(columns, axis=1, dtype=np.float32))
 
+    def start_episode(self) -> None:
+        """The next transition is the first of another episode; without images it does not matter."""
+
     @property
     def nbytes(self) -> int:
         """Memory reserved [byte]."""
@@ -88,14 +91,14 @@ class ReplayBuffer:
         if self._num_rows == 0:
             raise DataError(field="replay buffer", found="0 transitions", allowed=">= 1", hint="append data first")
         indices = torch.randint(self._num_rows, (math.prod(shape),), generator=generator, device=generator.device)
-        return self._rows.index_select(0, indices.to(self.device)).view(*shape, -1)
+        return self._drawn(indices.to(self.device)).view(*shape, -1)
 
     def sample_rows_on_device(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """`sample_rows` by kernels alone, which a CUDA graph can repeat while rows are added; the numbers differ."""
         uniform = torch.rand(math.prod(shape), generator=generator, dtype=torch.float64, device=self.device)
         last = (self._num_rows_on_device - 1).clamp_(min=0)
         indices = torch.minimum((uniform * self._num_rows_on_device).long(), last)
-        return self._rows.index_select(0, indices).view(*shape, -1)
+        return self._drawn(indices).view(*shape, -1)
 
     def zeros(self, num: int) -> dict[str, Tensor]:
         """A batch of `num` rows of zeros, laid out in memory like one of `sample`."""
@@ -106,6 +109,9 @@ class ReplayBuffer:
         parts = dict(zip(self._names, torch.split(rows, self._widths, dim=-1), strict=True))
         return parts | {name: parts[name].squeeze(-1) for name in ("rewards", "masks")}
 
+    def _drawn(self, indices: Tensor) -> Tensor:
+        return self._rows.index_select(0, indices)
+
     def _append_rows(self, rows: Array) -> None:
         width = self._rows.shape[1]
         if rows.shape[1] != width:
@@ -114,14 +120,14 @@ class ReplayBuffer:
             raise DataError(field="transition", found="NaN or infinity", allowed="finite numbers")
         rows = rows[-self.capacity :]
         until_end = min(len(rows), self.capacity - self._next)
-        self._write(self._next, rows[:until_end])
-        self._write(0, rows[until_end:])
+        self._write_to(self._rows, self._next, rows[:until_end])
+        self._write_to(self._rows, 0, rows[until_end:])
         self._next = (self._next + len(rows)) % self.capacity
         self._num_rows = min(self._num_rows + len(rows), self.capacity)
         self._num_rows_on_device.fill_(self._num_rows)
 
-    def _write(self, start: int, rows: Array) -> None:
-        place = self._rows[start : start + len(rows)]
+    def _write_to(self, memory: Tensor, start: int, rows: Array) -> None:
+        place = memory[start : start + len(rows)]
         if self.device.type == "cpu":
             place.numpy()[:] = rows  # torch's own copy waits for threads that a neighbour may hold up
         else:

@@ -12,6 +12,7 @@ from robot_rlpd.errors import ConfigError
 from robot_rlpd.learner.adam import AdamState, adam_step
 from robot_rlpd.learner.compilation import compiled
 from robot_rlpd.learner.distributions import sample_squashed
+from robot_rlpd.learner.encoders import PixelConfig
 from robot_rlpd.learner.losses import (
     Batch,
     Metrics,
@@ -22,6 +23,7 @@ from robot_rlpd.learner.losses import (
     value_gradient,
 )
 from robot_rlpd.learner.networks import (
+    Shapes,
     actor_forward,
     actor_shapes,
     critic_shapes,
@@ -76,6 +78,8 @@ class RLPDConfig:
     """Decay of the squared gradient's running mean, 0 <= b2 < 1."""
     adam_eps: float = 1e-8
     """Added to the square root in Adam's denominator, > 0."""
+    pixels: PixelConfig | None = None
+    """How camera images are seen; None reads no camera."""
 
     def __post_init__(self) -> None:
         """Refuse values out of range.
@@ -155,10 +159,7 @@ class RLPD:
         self.dtype = dtype
         self.device = torch.device(device)
         self.generator = torch.Generator(self.device).manual_seed(seed)
-        self._actor_shapes = actor_shapes(observation_size, action_size, config.hidden_dims)
-        self._critic_shapes = critic_shapes(
-            observation_size, action_size, config.hidden_dims, config.ensemble_size, layer_norm=config.layer_norm
-        )
+        self._actor_shapes, self._critic_shapes = self._shapes(observation_size, action_size)
         self._actor = initialise(self._actor_shapes, self.generator, dtype=dtype)
         self._critic = initialise(self._critic_shapes, self.generator, dtype=dtype)
         self._target = self._critic.clone()
@@ -195,7 +196,7 @@ class RLPD:
             The metrics in the order of `METRICS`, on the device.
         """
         config, generator = self.config, self.generator
-        batch = {name: value.to(self.device, self.dtype) for name, value in batch.items()}
+        batch = self._prepared(batch)
         rows = batch["rewards"].shape[0]
         size = (rows, self.action_size)
         noise = torch.randn(size, generator=generator, dtype=self.dtype, device=self.device)
@@ -238,9 +239,7 @@ class RLPD:
             evaluated before the step that it causes.
         """
         # The actor and the temperature are frozen until the critics are done: one pass serves all minibatches.
-        actions, log_density = sample_squashed(
-            *actor_forward(self.actor, batch["next_observations"]), critic_noise.flatten(0, 1)
-        )
+        actions, log_density = sample_squashed(*self._next_policy(batch), critic_noise.flatten(0, 1))
         rows = {**batch, "next_actions": actions, "entropy_bonus": -self.log_temperature.exp() * log_density}
         num_updates = subsets.shape[0]
         split = {name: value.chunk(num_updates) for name, value in rows.items()}
@@ -255,6 +254,22 @@ class RLPD:
         self.gradient_steps += num_updates
         trace |= self._actor_step(minibatch, actor_noise)
         return trace | self._temperature_update(trace["entropy"])
+
+    def _shapes(self, observation_size: int, action_size: int) -> tuple[Shapes, Shapes]:
+        """Names and shapes of the actor's and of the critic's parameters."""
+        config = self.config
+        critic = critic_shapes(
+            observation_size, action_size, config.hidden_dims, config.ensemble_size, layer_norm=config.layer_norm
+        )
+        return actor_shapes(observation_size, action_size, config.hidden_dims), critic
+
+    def _prepared(self, batch: Batch) -> dict[str, Tensor]:
+        """The batch as the update reads it, on the device."""
+        return {name: value.to(self.device, self.dtype) for name, value in batch.items()}
+
+    def _next_policy(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Mean and raw log_std of the next actions of all minibatches."""
+        return actor_forward(self.actor, batch["next_observations"])
 
     def _critic_update(self, batch: dict[str, Tensor], subset: Tensor) -> Metrics:
         config = self.config
@@ -289,14 +304,17 @@ class RLPD:
     @torch.inference_mode()
     def sample_action(self, observations: Tensor, generator: torch.Generator) -> Tensor:
         """Stochastic actions in [-1, 1], [B, A], for observations [B, O]; `generator` gives the noise."""
-        mean, log_std = actor_forward(self._acting_views, observations.to(self.device, self.dtype))
+        mean, log_std = self._acting_policy(observations)
         noise = torch.randn(mean.shape, generator=generator, dtype=self.dtype, device=generator.device)
         return sample_squashed(mean, log_std, noise.to(self.device))[0]
 
     @torch.inference_mode()
     def deterministic_action(self, observations: Tensor) -> Tensor:
         """The squashed mean, in [-1, 1], [B, A], for observations [B, O]."""
-        return actor_forward(self._acting_views, observations.to(self.device, self.dtype))[0].tanh()
+        return self._acting_policy(observations)[0].tanh()
+
+    def _acting_policy(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+        return actor_forward(self._acting_views, observations.to(self.device, self.dtype))
 
     def state_dict(self) -> dict[str, Tensor]:
         """Copies of all that a resumed learner needs, as plain tensors by name (for `torch.save`, weights only)."""

@@ -17,11 +17,13 @@ from robot_rlpd.errors import BridgeError, RobotError, RobotRlpdError, TrainingE
 from robot_rlpd.evaluation import EVALUATION_SEED_OFFSET, evaluate
 from robot_rlpd.learner.allocator import keep_freed_memory
 from robot_rlpd.learner.checkpoint import BEST, LATEST, Checkpoint, load_checkpoint, save_checkpoint
+from robot_rlpd.learner.encoders import state_size
+from robot_rlpd.learner.fields import encoder_bytes, make_replay, policy_contract, replay_image_bytes
 from robot_rlpd.learner.memory import check_memory
+from robot_rlpd.learner.pixel_rlpd import make_learner
 from robot_rlpd.learner.policy import ActorPolicy, Normalizer, WarmUpPolicy, normalized
 from robot_rlpd.learner.prior import PriorReport, fill_replay, fit_normalizer, judged, load_prior
 from robot_rlpd.learner.replay import ReplayBuffer, SymmetricSampler
-from robot_rlpd.learner.rlpd import RLPD
 from robot_rlpd.learner.run_directory import CHECKPOINTS, EPISODES
 from robot_rlpd.learner.session_config import SessionConfig, thread_choices
 from robot_rlpd.learner.session_log import SessionLog
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from robot_rlpd.episode import Transitions
     from robot_rlpd.episode_store import EpisodeStore
     from robot_rlpd.evaluation import Evaluation
-    from robot_rlpd.robot import Policy, Robot
+    from robot_rlpd.robot import Policy, Robot, StepResult
     from robot_rlpd.specs import PolicyContract, RobotSpec
     from robot_rlpd.task import Task
 
@@ -77,12 +79,11 @@ class Session(SilentListener):
             self.normalizer = fit_normalizer(found, self.contract)
         if checkpoint is not None:
             self.normalizer = checkpoint.normalizer
-        size, actions = self.contract.observation_size, self.contract.action.size
-        self.learner = RLPD(
-            config.rlpd, size, actions, seed=config.seed, device=config.device, compile=config.compile_update
+        self.learner = make_learner(
+            config.rlpd, self.contract, seed=config.seed, device=config.device, compile=config.compile_update
         )
         self.exploration = torch.Generator().manual_seed(EXPLORATION_STREAM + config.seed)
-        self.online, sampler = self._replay(stores, size, actions)
+        self.online, sampler = self._replay(stores)
         self.updater = Updater(self.learner, sampler, seed=config.seed, overlap=config.overlap, threads=threads)
         self.log = SessionLog(config, run_dir)
         for part in found:
@@ -99,12 +100,10 @@ class Session(SilentListener):
             self._restore(checkpoint)
 
     def _policy_contract(self, spec: RobotSpec) -> PolicyContract:
-        """What the policy reads and commands: every field that is not an image."""
-        return spec.contract()
+        """What the policy reads and commands."""
+        return policy_contract(spec, self.config.cameras, self.config.state_fields)
 
-    def _replay(
-        self, stores: Sequence[Sequence[Transitions]], size: int, actions: int
-    ) -> tuple[ReplayBuffer, SymmetricSampler]:
+    def _replay(self, stores: Sequence[Sequence[Transitions]]) -> tuple[ReplayBuffer, SymmetricSampler]:
         """Online replay, and the sampler over it and the prior data."""
         config = self.config
         sizes = [sum(map(len, store)) for store in stores]
@@ -113,11 +112,13 @@ class Session(SilentListener):
         room = config.env_steps + config.extra_capacity
         capacities = [room + sum(sizes)] if config.one_replay or not sum(sizes) else [room, *sizes]
         capacities[-1] += self._spare_rows()
-        check_memory(config, size, actions, capacities)
-        online, *offline = (ReplayBuffer(size, actions, capacity=n, device=config.device) for n in capacities)
+        episodes = sum(map(len, stores))
+        images = replay_image_bytes(config.rlpd, self.contract, capacities, episodes)
+        encoders = encoder_bytes(config.rlpd, self.contract)
+        check_memory(config, state_size(self.contract), self.contract.action.size, capacities, images, encoders)
+        online, *offline = (make_replay(config.rlpd, self.contract, n, episodes, config.device) for n in capacities)
         for buffer, store in zip(offline or [online], stores, strict=True):
             fill_replay(buffer, store, self.contract, self.normalizer)
-        self._prior_in_online = len(online)
         fraction = config.rlpd.offline_fraction if offline else 0.0
         return online, SymmetricSampler(offline, online, fraction, config.prior_weights or (1.0,))
 
@@ -285,7 +286,15 @@ class Session(SilentListener):
         return str(uuid.uuid5(uuid.UUID(run), str(self.episodes))) if run and self.config.simulated else ""
 
     def _acting_policy(self) -> ActorPolicy:
-        return ActorPolicy(self.contract, lambda x: self.learner.sample_action(x, self.exploration), self.normalizer)
+        pixels = self.config.rlpd.pixels
+        return ActorPolicy(
+            self.contract, lambda x: self.learner.sample_action(x, self.exploration), self.normalizer, pixels
+        )
+
+    def on_start(self, spec: RobotSpec, info: EpisodeInfo, first: StepResult, wall_time_s: float) -> None:
+        """Frames of the episode before are not seen any more."""
+        del spec, info, first, wall_time_s
+        self.online.start_episode()
 
     def on_step(self, step: Step) -> None:
         """Store the transition, then update."""
@@ -311,7 +320,8 @@ class Session(SilentListener):
             self.save(LATEST)
 
     def _evaluate(self, should_stop: Callable[[], bool]) -> None:
-        policy = ActorPolicy(self.contract, self.learner.deterministic_action, self.normalizer)
+        pixels = self.config.rlpd.pixels
+        policy = ActorPolicy(self.contract, self.learner.deterministic_action, self.normalizer, pixels)
         evaluation = evaluate(
             self.robot, policy, self.task, episodes=self.config.eval_episodes, should_stop=should_stop
         )
@@ -335,7 +345,9 @@ class Session(SilentListener):
 
         path = self.run_dir / EPISODES
         if not resume:
-            return EpisodeStore.create(path, self.robot.spec)
+            # A simulated run that is resumed learns from its store exactly what it would have learned from its robot.
+            exact = bool(self.config.cameras) and self.config.simulated
+            return EpisodeStore.create(path, self.robot.spec, lossless=exact)
         return EpisodeStore.open(path, mode="a", recover_interrupted=not self.config.simulated)
 
     def _restore(self, checkpoint: Checkpoint) -> None:
@@ -353,7 +365,7 @@ class Session(SilentListener):
         fill_replay(self.online, recorded, self.contract, self.normalizer)
         for part in recorded:
             self.log.alarm.see(*part.rewards.tolist())
-        self.env_steps, self.episodes = len(self.online) - self._prior_in_online, report.episodes
+        self.env_steps, self.episodes = sum(map(len, recorded)), report.episodes
         self.trained_s, self.evaluation = checkpoint.trained_s, checkpoint.evaluation
         self.log.evaluation = checkpoint.evaluation
         best = self.run_dir / CHECKPOINTS / BEST

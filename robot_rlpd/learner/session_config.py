@@ -38,6 +38,10 @@ class SessionConfig:
     """Preset that `rlpd` was derived from."""
     rlpd: RLPDConfig = field(default_factory=RLPDConfig)
     """The learner."""
+    cameras: tuple[str, ...] = ()
+    """Image fields that the policy reads; needs `rlpd.pixels`."""
+    state_fields: tuple[str, ...] = ()
+    """Fields without images that the policy reads; empty reads all."""
     env_steps: int = 100_000
     """Environment steps in all, >= 1."""
     start_training: int = 5000
@@ -87,6 +91,12 @@ class SessionConfig:
         for name, least in least_of.items():
             if getattr(self, name) < least:
                 raise ConfigError(field=name, found=getattr(self, name), allowed=f">= {least}")
+        if bool(self.cameras) != (self.rlpd.pixels is not None):
+            raise ConfigError(field="cameras", found=self.cameras, allowed="some with rlpd.pixels, none without")
+        if self.cameras and (self.listen or self.cloning_steps):
+            what = "listen" if self.listen else "cloning_steps"
+            hint = "train on a robot or in simulation, or without --cameras"
+            raise ConfigError("reads no cameras", field=what, found=getattr(self, what), allowed="none", hint=hint)
         if self.eval_episodes < 1:
             raise ConfigError(field="eval_episodes", found=self.eval_episodes, allowed=">= 1")
         if self.prior_weights and (len(self.prior_weights) != len(self.prior) or self.one_replay):

@@ -14,7 +14,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "finetuning.md"
 PORT = "5577"
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(580)
 def test_a_session_goes_as_written(tmp_path: Path) -> None:
     for module in ("torch", "mujoco", "matplotlib"):
         pytest.importorskip(module, reason="the page trains in simulation and draws curves")
@@ -29,14 +29,14 @@ def test_a_session_goes_as_written(tmp_path: Path) -> None:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=380,
+        timeout=560,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     told = done.stderr
     assert "FAILED" not in told
     assert told.count("starting policy ") >= 3
-    assert "finished after 420 steps, 0.7 min on the robot" in told
+    assert "finished after 180 steps, 0.3 min on the robot" in told
     session = tmp_path / "runs" / "real"
     assert {path.name for path in (session / "checkpoints").iterdir()} >= {"start.pt", "latest.pt", "best.pt"}
     assert json.loads((session / "finetune.json").read_text())["intervene"] == "demonstrator:hard"

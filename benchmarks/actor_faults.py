@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 
 RATE_HZ, EPISODE_STEPS = 100.0, 40
 FROZEN_S = (0.5, 3.0)
-LOADING_S = 1.5
-LAST_WAIT_S = 120.0
+LAST_WAIT_S = 300.0
+"""How long the last episodes may take, when nothing is killed any more."""
 
 
 def learn(folder: Path, port: int) -> int:
@@ -56,6 +56,7 @@ def learn(folder: Path, port: int) -> int:
     contract = fake_spec(RATE_HZ).contract()
     inbox = Inbox(contract, is_stored=lambda uuid: uuid in store, store=store.append, received=lambda episode: None)
     LearnerServer(f"tcp://127.0.0.1:{port}", contract=contract, inbox=inbox, shelf=Shelf())
+    _say_loaded()
     while True:
         signal.pause()
 
@@ -85,6 +86,7 @@ def act(folder: Path, address: str, last: bool) -> int:
     """Record and deliver until killed; the last time, only deliver."""
     with Outbox(folder / "outbox") as outbox:
         courier = Courier(address, outbox, actor="one", spec=fake_spec(RATE_HZ))
+        _say_loaded()
         if last:
             delivered = courier.wait_until_delivered(LAST_WAIT_S)
             courier.close()
@@ -109,7 +111,7 @@ def measure(seconds: float, every_s: float, seed: int) -> dict[str, Any]:
             running = {role: _start(words[role]) for role in words}
             end_s = time.monotonic() + seconds
             while time.monotonic() < end_s:
-                time.sleep(LOADING_S + float(rng.exponential(every_s)))
+                time.sleep(float(rng.exponential(every_s)))
                 role = ("learner", "actor")[int(rng.integers(2))]
                 if running[role].poll() is not None:
                     faults[f"{role} ended by itself"] += 1
@@ -131,11 +133,13 @@ def measure(seconds: float, every_s: float, seed: int) -> dict[str, Any]:
         with EpisodeStore.open(folder / "learner.zarr") as store:
             stored = [entry.info.uuid for entry in store.infos()]
         begun = (folder / "begun").read_text().split()
+        waiting = {path.stem for path in (folder / "outbox").rglob("*") if path.is_file()}
         refused = len(list((folder / "outbox").glob("*.refused")))
     return {
         "episodes": len(begun),
         "stored": len(stored),
-        "lost": len(set(begun) - set(stored)),
+        "waiting": len(waiting - set(stored)),
+        "lost": len(set(begun) - set(stored) - waiting),
         "twice": len(stored) - len(set(stored)),
         "refused": refused,
         "delivered_in_the_end": left == 0,
@@ -154,7 +158,15 @@ def _free_port() -> int:
 
 def _start(words: list[str]) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "benchmarks.actor_faults", "--role", *words]
-    return subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert process.stdout is not None
+    process.stdout.readline()
+    return process
+
+
+def _say_loaded() -> None:
+    sys.stdout.write("loaded\n")
+    sys.stdout.flush()
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

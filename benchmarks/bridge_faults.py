@@ -45,7 +45,7 @@ PER_LIFE = 100_000
 STEP_TIMEOUT_S = 0.03
 """Patience of the commander through a network: short, so that many steps end with an unknown outcome."""
 LIFE_S = (0.3, 1.5)
-"""Shortest and longest time between a start and a kill, in seconds beyond loading."""
+"""Shortest and longest time between a process's start, when it has loaded everything, and its kill, in seconds."""
 
 
 class CountingRobot(ClosingRobot):
@@ -192,14 +192,19 @@ def through_kills(seconds: float, seed: int) -> dict[str, Any]:
 
 
 def _life_s(rng: np.random.Generator) -> float:
-    return 1.0 + float(rng.uniform(*LIFE_S))
+    return float(rng.uniform(*LIFE_S))
 
 
 def _start(role: str, address: str, folder: Path, life: int) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
+    """A process that has loaded all it needs."""
+    process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.bridge_faults", "--role", role, address, str(folder / role), str(life)],
+        stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )
+    assert process.stdout is not None
+    process.stdout.readline()
+    return process
 
 
 def _play(role: str, address: str, log: Path, life: int) -> int:
@@ -208,6 +213,9 @@ def _play(role: str, address: str, log: Path, life: int) -> int:
 
     def write(text: str) -> None:
         os.write(descriptor, f"{text}\n".encode())
+
+    sys.stdout.write("loaded\n")
+    sys.stdout.flush()
 
     if role == "serve":
         robot = CountingRobot(lambda number: write(str(number)))

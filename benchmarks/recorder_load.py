@@ -53,7 +53,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
     result: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
+    with tempfile.TemporaryDirectory() as folder:
         for number, (name, spec) in enumerate(SETTINGS.items()):
             result[name] = {"cost": cost(Path(folder) / f"cost_{number}", spec)}
             result[name]["rate"] = rate(Path(folder) / f"rate_{number}", spec, arguments.seconds)

@@ -233,7 +233,7 @@ class ImportConfig:
 
 
 def import_file(config: ImportConfig) -> int:
-    """Import demonstrations from another format; all of the file, or nothing. Interrupted, the same command goes on."""
+    """Import demonstrations from another format, all of a file or nothing; an interrupted one goes on."""
     from demos.converters.conversion import ConversionTarget, Converter
     from demos.converters.fields import parse_fields
     from demos.converters.import_text import describe
@@ -271,7 +271,7 @@ def import_file(config: ImportConfig) -> int:
             )
     except KeyboardInterrupt:
         line.close()
-        print(f"{report.episodes} episodes are kept: the same command goes on", file=sys.stderr)
+        print("whole episodes are kept, and the same command goes on from there", file=sys.stderr)
         raise
     finally:
         line.close()

@@ -1,4 +1,4 @@
-"""The commands `sim video`, `sim randomization` and `sim identify`."""
+"""The commands `sim video`, `sim drawn` and `sim identify`."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def video(command: VideoCommand) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandomizationCommand:
-    """Options of `robot-rlpd sim randomization`."""
+class DrawnCommand:
+    """Options of `robot-rlpd sim drawn`."""
 
     store: tyro.conf.Positional[Path | None] = None
     """Store whose episodes tell what was drawn for them; without one, draws are made anew."""
@@ -79,15 +79,15 @@ class RandomizationCommand:
     """Print one JSON object on standard output."""
 
 
-def randomization(command: RandomizationCommand) -> int:
+def drawn(command: DrawnCommand) -> int:
     """Show what was drawn for the episodes of a store, or what a randomization draws."""
     from sim.drawn import check_suffix, gather, plot_drawn
     from sim.quantities import QUANTITIES
 
     if command.out is not None:
         check_suffix(command.out)
-    drawn = _drawn(command)
-    values = gather(drawn)
+    draws = _draws(command)
+    values = gather(draws)
     told = {
         name: {
             "nominal": QUANTITIES[name].nominal if name in QUANTITIES else None,
@@ -100,12 +100,12 @@ def randomization(command: RandomizationCommand) -> int:
     }
     source = str(command.store) if command.store is not None else command.randomization
     if command.out is not None:
-        plot_drawn(values, command.out, f"{source}: {len(drawn)} episodes")
+        plot_drawn(values, command.out, f"{source}: {len(draws)} episodes")
     if command.json:
         out = str(command.out) if command.out is not None else None
-        sys.stdout.write(json.dumps({"source": source, "episodes": len(drawn), "quantities": told, "out": out}) + "\n")
+        sys.stdout.write(json.dumps({"source": source, "episodes": len(draws), "quantities": told, "out": out}) + "\n")
         return 0
-    lines = [f"{source}: {len(drawn)} episodes, {len(told)} quantities drawn"]
+    lines = [f"{source}: {len(draws)} episodes, {len(told)} quantities drawn"]
     lines += [
         f"  {name:<26} {q['min']:9.4g} to {q['max']:<9.4g} median {q['median']:<9.4g} {q['meaning']}"
         for name, q in told.items()
@@ -114,7 +114,7 @@ def randomization(command: RandomizationCommand) -> int:
     return 0
 
 
-def _drawn(command: RandomizationCommand) -> list[dict[str, float]]:
+def _draws(command: DrawnCommand) -> list[dict[str, float]]:
     import numpy as np
 
     from robot_rlpd.config import parse_json_object
@@ -164,7 +164,7 @@ class IdentifyCommand:
 
 
 def identify(command: IdentifyCommand) -> int:
-    """Fit quantities of the simulation to recorded episodes; tell how well it predicts them before and after."""
+    """Fit the simulation to recorded episodes; tell how well it predicts them before and after."""
     from robot_rlpd.episode_store import EpisodeStore
     from sim.identification import DEFAULT
     from sim.identification import identify as search
@@ -187,7 +187,7 @@ def identify(command: IdentifyCommand) -> int:
             command.parameters or DEFAULT,
             evaluations=command.evaluations,
             seed=command.seed,
-            on_progress=lambda count, best_m: line.update(count, f"simulations, residual {1000 * best_m:.3f} mm"),
+            on_progress=lambda count, least: line.update(count, f"simulations, loss {least:.4f}"),
         )
     finally:
         line.close()

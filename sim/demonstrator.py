@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from robot_rlpd.robot import Source
 from sim import kinematics
 from sim.arm import JOINTS
 from sim.readings import BETWEEN
+from sim.sensing import IN_HAND
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from robot_rlpd.robot import Action, Observation, Policy
+    from robot_rlpd.task import TaskSetup
     from sim.sim_task import SimTask
 
 LONGEST_PUSH_M = 0.012
@@ -97,6 +99,8 @@ class Demonstrator:
         return self._position_error(name, errors) if name.endswith("_position") else None
 
     def _position_error(self, name: str, errors: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+        if name == IN_HAND:
+            return errors[f"{self._arms[0]}tcp_position"]
         return errors[name] if name.endswith("tcp_position") else self._seen
 
     def _adapted(self, wanted: NDArray[np.float32], moved: float, arm: int) -> NDArray[np.float32]:
@@ -106,3 +110,27 @@ class Demonstrator:
         push = self._pushes[arm] + PUSH_GROWTH_M if stuck else 0.5 * self._pushes[arm]
         self._pushes[arm] = min(push, LONGEST_PUSH_M)
         return wanted * (1.0 + self._pushes[arm] / length) if length > 0.0 else wanted
+
+
+class _Options(Protocol):
+    """What a device is made from, as far as this one reads it."""
+
+    setup: TaskSetup
+    argument: str
+    noise: float
+    seed: int
+
+
+def make_device(options: _Options) -> Demonstrator:
+    """The person at a stand-in as a device; the argument is the stand-in's profile, `mild` by default.
+
+    Raises:
+        UnknownNameError: The task is not simulated here.
+        ConfigError: No such profile.
+    """
+    from sim.served import find_task
+    from sim.standin import hidden_values
+
+    name = options.setup.task.name
+    task, hidden = find_task(name, field="task"), hidden_values(name, options.argument or "mild")
+    return Demonstrator(task, hidden, noise=options.noise, seed=options.seed)

@@ -37,12 +37,13 @@ SEARCHED = {
 """What can be identified from motion, and where it is looked for. Factors are searched by their logarithm."""
 DEFAULT = ("servo_gain_scale", "joint_damping_scale", "joint_friction_nm", "action_delay_s")
 """Recorded steps tell the sum of both delays and hardly their shares, so one of them is fitted for both."""
-OUTLIER_M = 0.02
-"""Residuals are cut off here: a thing that was dropped in one world and not in the other says nothing more."""
+SCALE_M = 0.001
+"""The search minimises the mean of log(1 + (residual / scale)^2): a thing that was dropped in one world and not in the
+other, or a lost frame, weighs little."""
 FIRST_STEP = 0.25
 """Standard deviation of the first candidates, as a part of the range."""
 FLAT = 0.01
-"""A parameter whose change by a tenth of its range changes the residual by less than this part is not determined."""
+"""A parameter whose change by a tenth of its range adds less than this part to what is minimised is not determined."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,16 +71,16 @@ def identify(
     *,
     evaluations: int,
     seed: int,
-    on_progress: Callable[[int, float], None] = lambda count, residual_m: None,
+    on_progress: Callable[[int, float], None] = lambda count, least: None,
 ) -> Identified:
-    """Search with CMA-ES (Hansen's `cma`) from the nominal values.
+    """Search with CMA-ES (Hansen's `cma`) from the nominal values; Ctrl-C ends it with the best found so far.
 
     Args:
         predictor: Of the recorded episodes.
         parameters: Names out of `SEARCHED`.
         evaluations: Largest number of simulations of all episodes.
         seed: Of the search, at least 0.
-        on_progress: Told the number of simulations and the smallest residual [m] after each generation.
+        on_progress: Told the number of simulations and the least of what is minimised after each generation.
 
     Raises:
         ConfigError: A parameter that cannot be identified, or too few evaluations.
@@ -88,7 +89,7 @@ def identify(
 
     def cost(unit: NDArray[np.float64]) -> float:
         residuals = predictor.residuals(_values(parameters, unit))
-        return float(np.mean(np.minimum(residuals, OUTLIER_M) ** 2))
+        return float(np.mean(np.log1p((residuals / SCALE_M) ** 2)))
 
     nominal = np.array([_to_unit(name, QUANTITIES[name].nominal) for name in parameters])
     best, count = _search(cost, nominal, evaluations, seed, on_progress)
@@ -99,7 +100,7 @@ def identify(
     for index, name in enumerate(parameters):
         beside = best.copy()
         beside[index] += 0.1 if best[index] < 0.5 else -0.1
-        determined[name] = cost(beside) > (1.0 + FLAT) ** 2 * least
+        determined[name] = cost(beside) > (1.0 + FLAT) * least
     return Identified(
         values=_values(parameters, best),
         determined=determined,
@@ -135,10 +136,14 @@ def _search(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         search = cma.CMAEvolutionStrategy(np.clip(padded, 0.05, 0.95), FIRST_STEP, options)
-        while not search.stop():
-            candidates = search.ask()
-            search.tell(candidates, [cost(np.asarray(c)[: len(start)]) for c in candidates])
-            on_progress(int(search.result.evaluations), float(np.sqrt(search.result.fbest)))
+        try:
+            while not search.stop():
+                candidates = search.ask()
+                search.tell(candidates, [cost(np.asarray(c)[: len(start)]) for c in candidates])
+                on_progress(int(search.result.evaluations), float(search.result.fbest))
+        except KeyboardInterrupt:
+            if search.result.xbest is None:
+                raise
     return np.asarray(search.result.xbest)[: len(start)], int(search.result.evaluations)
 
 

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from robot_rlpd.robot import Observation
     from sim.driver import ArmDriver
 
-SEEN = ("cube_position", "block_position", "tip_position", "hole_position", "handle_position", "bar_position")
-"""What a camera measures; the target is measured by the same camera."""
-TARGET = "target_position"
+SEEN = tuple(f"{name}_position" for name in ("cube", "block", "hole", "handle", "bar", "target"))
+"""What a camera measures."""
+IN_HAND = "tip_position"
+"""What is measured by the arm that holds it, so that it is off where the TCP is."""
 
 
 class Sensing:
@@ -71,7 +72,7 @@ class Sensing:
     def measured(self, values: dict[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
         """Positions and joints with their errors."""
         measured = dict(values)
-        for name in (*SEEN, TARGET):
+        for name in SEEN:
             if name in values:
                 noise = self.rng.normal(0.0, self.position_noise_m, 3) if self.position_noise_m else 0.0
                 measured[name] = values[name] + self.seen_offset_m + noise
@@ -80,5 +81,8 @@ class Sensing:
                 shown = values[f"{driver.name}joint_positions"] + driver.encoder_offset
                 shown += self.rng.normal(0.0, self.joint_noise_rad, shown.shape)
                 measured[f"{driver.name}joint_positions"] = shown
-                measured[f"{driver.name}tcp_position"] = driver.shown_tcp_position(shown)
+                tcp = f"{driver.name}tcp_position"
+                measured[tcp] = driver.shown_tcp_position(shown)
+                if IN_HAND in values:
+                    measured[IN_HAND] = values[IN_HAND] + measured[tcp] - values[tcp]
         return measured

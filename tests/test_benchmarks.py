@@ -116,3 +116,17 @@ def test_runtime_latency_compares_in_turn_and_prints_one_json_object() -> None:
     assert set(result["tick_us"]) == {"bounds", "all_limits"}
     assert result["cold_start"]["file_mb"]["median"] < result["cold_start"]["torch_mb"]["median"]
     assert result["loop"]["ordinary"]["steps"] == 50
+
+
+@pytest.mark.slow
+def test_sim_to_real_fills_its_cells_and_finds_them_again(tmp_path: Path) -> None:
+    pytest.importorskip("mujoco")
+    words = ["benchmarks.sim_to_real", "--task", "reach", "--seeds", "1", "--sim-steps", "320", "--minutes", "0.2"]
+    words += ["--condition", "corrected", "scratch", "--episodes", "2", "--eval-episodes", "1"]
+    words += ["--run-dir", str(tmp_path)]
+    whole = run_benchmark(*words)
+    assert {cell["condition"] for cell in whole["cells"]} == {"corrected", "scratch"}
+    for cell in whole["cells"]:
+        assert cell["result"]["robot_min"] == 0.2
+        assert cell["result"]["before"]["episodes"] == cell["result"]["after"]["episodes"] == 2
+    assert run_benchmark(*words, "--table") == whole

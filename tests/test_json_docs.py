@@ -129,7 +129,7 @@ def test_the_evaluation_in_training_is_that_of_eval(here: Path) -> None:
         ("demos export", "demos export demos.zarr --format d4rl --out exported.hdf5"),
         ("eval", "eval --policy policy.onnx --task reach --episodes 1"),
         ("sim video", "sim video demos.zarr --task reach --renderer sketch --out video.gif"),
-        ("sim randomization", "sim randomization --samples 20 --out drawn.svg"),
+        ("sim drawn", "sim drawn --samples 20 --out drawn.svg"),
         ("sim identify", "sim identify demos.zarr --task reach --evaluations 5 --parameters payload_kg --out id.json"),
         ("plot", "plot run --out curves.svg"),
         ("doctor", "doctor"),
@@ -190,6 +190,15 @@ def test_import_tells_what_is_documented(here: Path, printed: Printed) -> None:
     words = "demos import demos.hdf5 --format d4rl --task gymnasium:Pendulum-v1 --out imported.zarr"
     (told,) = printed(words)
     assert differences(told, documented("`demos import`")) == []
+
+
+def test_finetune_tells_what_is_documented(printed: Printed) -> None:
+    words = "finetune --from run --env-steps 12 --warm-up 5 --eval-every 12 --eval-episodes 1 --no-compile --yes"
+    (looked,) = printed(f"{words} --run-dir looked --check")
+    (told,) = printed(f"{words} --run-dir finetuned --intervene scripted --takeover-after 0.1")
+    fields = documented("`train`") | documented("`finetune`")
+    assert differences(told, fields) == []
+    assert differences(looked, {"preflight": fields["preflight"]}) == []
 
 
 def test_verify_tells_what_is_documented(printed: Printed) -> None:

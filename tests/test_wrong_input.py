@@ -200,9 +200,11 @@ def wrong_runs(directory: Path) -> None:
 
 
 RECORD = "record --task reach --out new.zarr"
+ACTOR = "actor --robot sim:reach --learner tcp://127.0.0.1:1 --outbox new"
 PENDULUM = "record --task gymnasium:Pendulum-v1 --out new.zarr"
 IMPORT = "--format d4rl --task gymnasium:Pendulum-v1 --out new.zarr"
 TRAIN = "train --task reach --run-dir new"
+FINETUNE = "finetune --from run --run-dir new"
 EVAL = "eval --policy run --task reach"
 SERVE = "serve --address tcp://127.0.0.1:0 --robot"
 RUN = "run policy.onnx --robot sim:reach --pace fast"
@@ -393,12 +395,12 @@ WRONG_VALUES: list[tuple[str, tuple[str, ...]]] = [
     (f"{SERVE} standin:nope:hard", ("robot: ", "standin:nope", "pick_place, push, reach")),
     (f"{SERVE} standin:push:nope", ("robot: ", "nope", "mild, hard, held_back:SEED")),
     (f'{SERVE} standin:push --env-kwargs {{"randomization":"mild"}}', ("env_kwargs: ", "randomization")),
-    ("sim randomization --randomization nope", ("randomization: ", "nope", "none, mild, wide")),
-    ("sim randomization --randomization {bad", ("randomization: ", "{bad", "a JSON object")),
-    ("sim randomization --samples 0", ("samples: ", "0", "at least 1")),
-    ("sim randomization --seed -1", ("seed: ", "-1", "at least 0")),
-    ("sim randomization --out new.xyz", ("out: ", "new.xyz", ".svg or .png or .pdf")),
-    ("sim randomization run", ("run: not a store",)),
+    ("sim drawn --randomization nope", ("randomization: ", "nope", "none, mild, wide")),
+    ("sim drawn --randomization {bad", ("randomization: ", "{bad", "a JSON object")),
+    ("sim drawn --samples 0", ("samples: ", "0", "at least 1")),
+    ("sim drawn --seed -1", ("seed: ", "-1", "at least 0")),
+    ("sim drawn --out new.xyz", ("out: ", "new.xyz", ".svg or .png or .pdf")),
+    ("sim drawn run", ("run: not a store",)),
     ("sim identify reach.zarr --task nope", ("task: ", "nope", "pick_place, push, reach")),
     ("sim identify reach.zarr --task push", ("observation.block_position", "no such field")),
     ("sim identify reach.zarr --task reach --episodes 0", ("episodes: ", "0", "at least 1")),
@@ -446,6 +448,13 @@ WRONG_VALUES: list[tuple[str, tuple[str, ...]]] = [
             (TRAIN, "threads", "-1", ">= 0"),
             (TRAIN, "time_limit_min", "nan", "> 0 minutes"),
             ("train --resume run", "env_steps", "-5", ">= 1"),
+            (FINETUNE, "minutes", "0.0", "> 0 and finite"),
+            (FINETUNE, "env_steps", "0", ">= 1"),
+            (FINETUNE, "warm_up", "0", ">= 1"),
+            (FINETUNE, "eval_episodes", "0", ">= 1"),
+            (FINETUNE, "takeover_after", "1.5", "0 to 1"),
+            (FINETUNE, "patience_min", "-1.0", ">= 0"),
+            (FINETUNE, "wall_minutes", "nan", "> 0 minutes"),
             (EVAL, "episodes", "0", ">= 1"),
             (EVAL, "seed", "-1", ">= 0"),
             (EVAL, "max_episode_steps", "0", "at least 1"),
@@ -463,6 +472,12 @@ WRONG_VALUES: list[tuple[str, tuple[str, ...]]] = [
     ("serve --robot sim:reach --address nonsense", ("address: ", "nonsense", "tcp://HOST:PORT or ipc://PATH")),
     ("serve --robot sim:reach --address tcp://127.0.0.1:99999", ("address: ", "99999")),
     ("serve --robot sim:reach --address tcp://0.0.0.0:5599", ("own.key: ", "robot-rlpd keys make")),
+    ("actor --robot sim:nothing --learner tcp://127.0.0.1:1 --outbox new", ("robot: ", "sim:nothing")),
+    ("actor --robot sim:reach --learner nonsense --outbox new", ("address: ", "nonsense", "tcp://HOST:PORT")),
+    (f"{ACTOR} --episodes 0", ("episodes: ", "at least 1")),
+    (f"{ACTOR} --task pick_place", ("observation.cube_position: ", "allowed: ")),
+    ("train --task reach --run-dir new --listen nonsense", ("address: ", "nonsense")),
+    ("train --task reach --run-dir new --listen tcp://127.0.0.1:1 --robot tcp://127.0.0.1:2", ("listen: ", "--robot")),
     ("keys allow laptop nonsense --directory keys", ("key: ", "nonsense", "40 characters")),
     ("keys pin robot:5555 none --directory keys", ("address: ", "robot:5555", "tcp://HOST:PORT")),
     ("keys remove nobody --directory keys", ("nobody: ", "neither a client nor a server")),
@@ -472,6 +487,14 @@ WRONG_VALUES: list[tuple[str, tuple[str, ...]]] = [
     (f"{RECORD} --robot tcp://nonsense", ("address: ", "tcp://nonsense", "tcp://HOST:PORT")),
     ("train --run-dir new", ("task: is needed", "--resume")),
     ("train --task reach", ("run_dir: is needed", "--resume")),
+    ("finetune --run-dir new", ("from: is needed", "--resume")),
+    ("finetune --from run", ("run_dir: is needed", "--resume")),
+    ("finetune --from no --run-dir new", ("no: no such run directory or checkpoint",)),
+    ("finetune --resume run", ("run: not a session of fine-tuning",)),
+    (f"{FINETUNE} --success operator", ("intervene: needs a device with buttons", "--intervene keyboard")),
+    (f"{FINETUNE} --intervene nope", ("intervene: no such intervene", "keyboard")),
+    (f"{FINETUNE} --env-steps 5 --minutes 5", ("env_steps: one of the two",)),
+    (f"{FINETUNE} --prior reach.zarr --prior-weights 1 2", ("prior_weights: ", "one for each of 1")),
     ("verify policy.onnx", ("checkpoint: ", "--checkpoint or --robot")),
 ]
 
@@ -580,6 +603,7 @@ def test_an_unknown_command_lists_those_that_exist(words: str, typed: Typed) -> 
         RECORD,
         TRAIN,
         "train --resume run",
+        FINETUNE,
         EVAL,
         "verify policy.onnx",
         "run policy.onnx",

@@ -29,7 +29,7 @@ class ValidateConfig:
 
 
 def validate(config: ValidateConfig) -> int:
-    """Read all that is in a store, compare checksums, decode every image; status 1 where something is damaged."""
+    """Read all of a store, compare checksums, decode every image; status 1 where something is damaged."""
     from robot_rlpd.episode_store import EpisodeStore
     from robot_rlpd.store_check import check_episodes
 
@@ -72,7 +72,7 @@ class RepairConfig:
 
 
 def repair(config: RepairConfig) -> int:
-    """Bring back what is left of a damaged store, and what a killed recorder was recording; keeps the damaged files."""
+    """Bring back what is left of a damaged store and of a killed recording; the damaged files are kept."""
     from robot_rlpd.store_repair import repair as repair_store
 
     line = ProgressLine(0)

@@ -97,7 +97,7 @@ class ConsoleConfig:
 
 
 def console(config: ConsoleConfig) -> int:
-    """Serve a browser page to teleoperate a robot, watch it and record demonstrations, or to review recorded ones."""
+    """Serve a browser page to drive a robot, watch it and record it, or to review a store."""
     from demos.web.server import ServingOptions, is_loopback
 
     certificate = None

@@ -30,7 +30,7 @@ START_TIMEOUT_S = 10.0
 FOLDER = Path(__file__).parent
 KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
 SOCKET = "/ws"
-LOCAL_NAMES = ("127.0.0.1", "localhost", "[::1]")
+LOCAL_NAMES = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +134,7 @@ class PageServer:
         """A file, a refusal, or None to open the websocket."""
         address = urlsplit(request.path)
         host = request.headers.get("Host", "")
-        if self._is_local and host.rpartition(":")[0] not in LOCAL_NAMES:
+        if self._is_local and _host_name(host) not in LOCAL_NAMES:
             # A foreign name that was made to point at this machine: the page of somebody else asks.
             return connection.respond(HTTPStatus.FORBIDDEN, "open the page by the address that was printed\n")
         if address.path in ("/", SOCKET) and not self._knows_token(address.query):
@@ -159,6 +159,14 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _host_name(host: str) -> str:
+    """The name in a `Host` header, without its port."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
 
 
 def _secure_context(serving: ServingOptions) -> ssl.SSLContext | None:

@@ -8,7 +8,6 @@ import logging
 import platform
 import sys
 import time
-import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,6 +18,7 @@ from deploy.runtime.onnx_policy import OnnxPolicy
 from robot_rlpd.bridge.courier import Courier
 from robot_rlpd.bridge.outbox import Outbox
 from robot_rlpd.bridge.robots import REMOTE, open_robot
+from robot_rlpd.bridge.security import check_address
 from robot_rlpd.config import parse_json_object
 from robot_rlpd.episode import EpisodeInfo
 from robot_rlpd.errors import BridgeError, ConfigError, DataError, RobotError, RobotRlpdError
@@ -64,8 +64,6 @@ class ActorConfig:
     """Task that ends episodes; default: the robot's own signals."""
     episodes: int | None = None
     """Number of episodes, at least 1; default: until Ctrl-C."""
-    seed: int = 0
-    """Decides the reset seeds together with the name, at least 0."""
     pace: Literal["real", "fast"] = "real"
     """real: a step takes its control period; fast: a simulator in this process steps as fast as it can."""
     max_episode_steps: int | None = None
@@ -78,7 +76,8 @@ class ActorConfig:
     """Print one JSON object on standard output when done."""
 
     def __post_init__(self) -> None:
-        for name, least in (("episodes", 1), ("seed", 0), ("max_episode_steps", 1), ("deliver_s", 0)):
+        check_address(self.learner)
+        for name, least in (("episodes", 1), ("max_episode_steps", 1), ("deliver_s", 0)):
             value = getattr(self, name)
             if value is not None and not value >= least:
                 raise ConfigError(field=name, found=value, allowed=f"at least {least}")
@@ -109,14 +108,14 @@ def actor(config: ActorConfig) -> int:
     report = Report()
     with contextlib.ExitStack() as stack:
         should_stop = stack.enter_context(stop_on_signals())
-        outbox = stack.enter_context(Outbox(config.outbox))
         task, contract = _task(config, options)
         robot = stack.enter_context(_open(config, options))
         if contract is not None:
             check_contract(contract, robot.spec, who=f"robot '{robot.spec.name}'")
+        outbox = stack.enter_context(Outbox(config.outbox))
         courier = Courier(config.learner, outbox, actor=name, spec=robot.spec)
         stack.callback(courier.close)
-        seeds = np.random.default_rng([zlib.crc32(name.encode()), config.seed, time.time_ns()])
+        seeds = np.random.default_rng()  # an actor that is started again must not do the same again
         act(robot, task, outbox, courier, seeds, config.episodes, should_stop, report=report, name=name)
         courier.wait_until_delivered(config.deliver_s)
         pending = len(outbox.pending())

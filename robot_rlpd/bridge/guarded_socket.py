@@ -84,7 +84,8 @@ class GuardedSocket:
         except zmq.ZMQError as error:
             self.close()
             text = "in use: another server is listening there" if error.errno == errno.EADDRINUSE else str(error)
-            raise ConfigError(text, field="address", found=address, hint="choose another address") from None
+            hint = "choose another with --address (--listen of train)"
+            raise ConfigError(text, field="address", found=address, hint=hint) from None
         self.address = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from robot_rlpd.bridge.client import RemoteRobot
 from robot_rlpd.errors import ConfigError, MismatchError, UnknownNameError
@@ -27,6 +27,7 @@ def open_robot(
     contract: PolicyContract | None = None,
     client_name: str = "",
     keyring: Keyring | None = None,
+    images: Literal["raw", "jpeg"] = "raw",
     **timeouts_s: float,
 ) -> Robot:
     """Open the robot called `name`.
@@ -40,6 +41,7 @@ def open_robot(
         contract: What the robot has to fit; default that of `task_setup`, if given.
         client_name: Shown to others while this process commands a served robot.
         keyring: Keys for a served robot; default those of this user.
+        images: How camera images of a served robot travel.
         timeouts_s: `step_timeout_s`, `reset_timeout_s`, `connect_timeout_s` of `RemoteRobot`.
 
     Raises:
@@ -55,7 +57,9 @@ def open_robot(
     if contract is None and task_setup is not None:
         contract = task_setup.spec.contract()
     if name.startswith(REMOTE):
-        return RemoteRobot(name, contract=contract, client_name=client_name, keyring=keyring, **timeouts_s)
+        return RemoteRobot(
+            name, contract=contract, client_name=client_name, keyring=keyring, images=images, **timeouts_s
+        )
     head, _, argument = name.partition(":")
     if head not in entry_points(GROUP):
         raise UnknownNameError("no such robot", field="robot", found=name, allowed=_known())

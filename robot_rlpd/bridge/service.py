@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from robot_rlpd import images
 from robot_rlpd.bridge import wire
 from robot_rlpd.bridge.arrays import Buffer
 from robot_rlpd.bridge.refusal import Refusal, refused
@@ -41,6 +42,7 @@ class _Seat:
     nonce: str
     session: str
     welcome: list[Buffer]
+    images: str
     sequence: int = 0
     reply: list[Buffer] | None = None
 
@@ -64,6 +66,7 @@ class RobotService:
         self._seat: _Seat | None = None
         self._halted = "not reset yet"
         self._newest: StepResult | None = None
+        self._cameras = [s for s in robot.spec.observation if images.is_encodable(s)]
         self._started_s = self._last_command_s = clock.now_s()
 
     @property
@@ -158,6 +161,7 @@ class RobotService:
         if hello.contract is not None:
             check_contract(from_builtins(hello.contract, PolicyContract), self.robot.spec, who=self._who)
         self._leave("another session begins")
+        kind = wire.JPEG if hello.images == wire.JPEG else wire.RAW
         welcome = wire.Welcome(
             wire.PROTOCOL_VERSION,
             hello.nonce,
@@ -167,9 +171,10 @@ class RobotService:
             self.robot.spec.fingerprint,
             self._pace,
             self._command_timeout_s,
+            kind,
         )
         client = wire.printable(hello.client)
-        self._seat = _Seat(client, hello.nonce, welcome.session, [wire.encode(welcome)])
+        self._seat = _Seat(client, hello.nonce, welcome.session, [wire.encode(welcome)], kind)
         self._last_command_s = self._clock.now_s()
         logger.info("%s: commanded by %s", self._who, client)
         return self._seat.welcome
@@ -200,7 +205,7 @@ class RobotService:
                 result = self.robot.step(arrays.get("action", _NO_ACTION))
                 self.statistics.step(began_s, self._clock.now_s())
             self._newest = result
-            reply = wire.encode_reply(message.sequence, result.robot_time_s, result.fault, self._arrays(result))
+            reply = wire.encode_reply(message.sequence, result, self._arrays(result))
         except RobotRlpdError as error:
             if not self._halted or isinstance(message, Reset):
                 self._halt(str(error))
@@ -216,6 +221,8 @@ class RobotService:
 
     def _arrays(self, result: StepResult) -> dict[str, NDArray[Any]]:
         arrays = {f"observation.{s.name}": result.observation[s.name] for s in self.robot.spec.observation}
+        if self._seat is not None and self._seat.images == wire.JPEG:
+            arrays |= {f"observation.{s.name}": _jpeg(result.observation[s.name]) for s in self._cameras}
         for spec in self.robot.spec.signals:
             if spec.name in result.signals:
                 arrays[f"signals.{spec.name}"] = spec.validate(result.signals[spec.name])
@@ -257,3 +264,7 @@ class RobotService:
 
     def _idle_s(self) -> float:
         return self._clock.now_s() - self._last_command_s
+
+
+def _jpeg(image: NDArray[Any]) -> NDArray[np.uint8]:
+    return np.frombuffer(images.encode(image), np.uint8)

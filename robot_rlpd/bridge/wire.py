@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from robot_rlpd.bridge.arrays import Buffer
+    from robot_rlpd.robot import StepResult
 
 PROTOCOL_VERSION = 1
 MAX_REQUEST_BYTES = 1024 * 1024
@@ -26,6 +27,8 @@ MAX_REQUEST_BYTES = 1024 * 1024
 MAX_REPLY_BYTES = 64 * 1024 * 1024
 """Largest frame that a client accepts."""
 MAX_NAME_LENGTH = 80
+RAW, JPEG = "raw", "jpeg"
+"""How images of 1 or 3 channels travel: as they are, or as a uint8 vector of JPEG bytes of quality 90."""
 
 
 class Message(msgspec.Struct, tag_field="type", tag=str.lower, omit_defaults=True):
@@ -41,6 +44,7 @@ class Hello(Message):
         nonce: Random; a repeated hello with the same nonce is the same hello.
         contract: The policy contract that the robot has to fit, as builtins; None takes any robot.
         replaces: Session of the same client that this one replaces, empty if none.
+        images: How camera images are to travel: "raw" or "jpeg" (lossy).
     """
 
     version: int
@@ -48,10 +52,11 @@ class Hello(Message):
     nonce: str
     contract: dict[str, Any] | None = None
     replaces: str = ""
+    images: str = RAW
 
 
 class Welcome(Message):
-    """The client commands the robot from here on, under `session`."""
+    """The client commands the robot from here on, under `session`; images travel as `images` says."""
 
     version: int
     nonce: str
@@ -61,6 +66,7 @@ class Welcome(Message):
     fingerprint: str
     pace: str
     command_timeout_s: float
+    images: str = RAW
 
 
 class Reset(Message):
@@ -108,6 +114,9 @@ class Reply(Message):
     robot_time_s: float
     fault: str = ""
     arrays: msgspec.Raw = NO_ARRAYS
+    frame_times_s: dict[str, float] = {}
+    dropped_frames: tuple[str, ...] = ()
+    randomization: dict[str, float] = {}
 
 
 class Stopped(Message):
@@ -164,14 +173,28 @@ def encode_step(session: str, sequence: int, action: NDArray[np.float32]) -> lis
     return [encode(Step(session, sequence, layout.table)), *layout.pack(arrays)]
 
 
-def encode_reply(sequence: int, robot_time_s: float, fault: str, arrays: Mapping[str, NDArray[Any]]) -> list[Buffer]:
+def encode_reply(sequence: int, result: StepResult, arrays: Mapping[str, NDArray[Any]]) -> list[Buffer]:
     """The frames of a reply.
+
+    Args:
+        sequence: Of the request.
+        result: What the robot returned.
+        arrays: Those of the result, by their names on the wire.
 
     Raises:
         ProtocolError: An array that must not be sent.
     """
     layout = layout_of(arrays)
-    return [encode(Reply(sequence, float(robot_time_s), fault, layout.table)), *layout.pack(arrays)]
+    reply = Reply(
+        sequence,
+        float(result.robot_time_s),
+        result.fault,
+        layout.table,
+        result.frame_times_s,
+        result.dropped_frames,
+        result.randomization,
+    )
+    return [encode(reply), *layout.pack(arrays)]
 
 
 def encode_seen(

@@ -126,6 +126,7 @@ def train(command: Annotated[TrainCommand, tyro.conf.arg(name="")]) -> int:
     checkpoint and ends; --resume goes on.
     """
     from robot_rlpd.learner.cloning_session import CloningSession
+    from robot_rlpd.learner.finetune_config import FINETUNE_FILE
     from robot_rlpd.learner.run_directory import read_run_config
     from robot_rlpd.learner.session_config import check_device
 
@@ -133,6 +134,9 @@ def train(command: Annotated[TrainCommand, tyro.conf.arg(name="")]) -> int:
     if command.resume is not None:
         run_dir = command.resume
         config = read_run_config(run_dir)
+        if (run_dir / FINETUNE_FILE).is_file():
+            hint = f"go on with: robot-rlpd finetune --resume {run_dir}"
+            raise RunDirectoryError("a session of fine-tuning", field=str(run_dir), hint=hint)
         env_steps = config.env_steps if command.env_steps is None else command.env_steps
         if config.cloning_steps:
             raise RunDirectoryError("cloning is not resumed, it takes minutes: run it anew", field=str(run_dir))

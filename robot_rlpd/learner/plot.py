@@ -99,7 +99,7 @@ class PlotCommand:
 
 
 def plot(command: PlotCommand) -> int:
-    """Overlay the learning curves of runs; runs that differ in their seeds only become one line with a band.
+    """Overlay the learning curves of runs; those that differ in their seeds are one line and a band.
 
     The band is the range over seeds, for a single run the 95 % interval of its success rates. Runs may still be going
     on.

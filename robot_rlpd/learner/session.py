@@ -38,8 +38,9 @@ if TYPE_CHECKING:
 
     from robot_rlpd.episode import Transitions
     from robot_rlpd.episode_store import EpisodeStore
+    from robot_rlpd.evaluation import Evaluation
     from robot_rlpd.robot import Policy, Robot, StepResult
-    from robot_rlpd.specs import RobotSpec
+    from robot_rlpd.specs import PolicyContract, RobotSpec
     from robot_rlpd.task import Task
 
 EXPLORATION_STREAM = 1 << 40
@@ -69,7 +70,7 @@ class Session(SilentListener):
         torch.set_float32_matmul_precision(config.matmul_precision)
         keep_freed_memory()
         self.config, self.run_dir, self.robot, self.task = config, run_dir, robot, task
-        self.contract = policy_contract(robot.spec, config.cameras, config.state_fields)
+        self.contract = self._policy_contract(robot.spec)
         stores, self.prior_report = load_prior(config.prior, task, self.contract)
         found = [part for store in stores for part in store]
         checkpoint = load_checkpoint(run_dir) if resume else None
@@ -98,6 +99,10 @@ class Session(SilentListener):
         if checkpoint is not None:
             self._restore(checkpoint)
 
+    def _policy_contract(self, spec: RobotSpec) -> PolicyContract:
+        """What the policy reads and commands."""
+        return policy_contract(spec, self.config.cameras, self.config.state_fields)
+
     def _replay(self, stores: Sequence[Sequence[Transitions]]) -> tuple[ReplayBuffer, SymmetricSampler]:
         """Online replay, and the sampler over it and the prior data."""
         config = self.config
@@ -106,6 +111,7 @@ class Session(SilentListener):
             stores, sizes = [[part for store in stores for part in store]], [sum(sizes)]
         room = config.env_steps + config.extra_capacity
         capacities = [room + sum(sizes)] if config.one_replay or not sum(sizes) else [room, *sizes]
+        capacities[-1] += self._spare_rows()
         episodes = sum(map(len, stores))
         images = replay_image_bytes(config.rlpd, self.contract, capacities, episodes)
         encoders = encoder_bytes(config.rlpd, self.contract)
@@ -115,6 +121,10 @@ class Session(SilentListener):
             fill_replay(buffer, store, self.contract, self.normalizer)
         fraction = config.rlpd.offline_fraction if offline else 0.0
         return online, SymmetricSampler(offline, online, fraction, config.prior_weights or (1.0,))
+
+    def _spare_rows(self) -> int:
+        """Room in the last buffer for transitions that it is to get while the session runs."""
+        return 0
 
     @property
     def owed_calls(self) -> int:
@@ -143,7 +153,7 @@ class Session(SilentListener):
             self.save(LATEST)  # a run that is killed early can be resumed
             try:
                 self.updater.warm_up()
-                self._catch_up(should_stop)
+                self._begin(should_stop)
                 while not (reason := finished()):
                     self._patiently(lambda: self._train_episode(lambda: bool(finished())))
                     if self._next_evaluation and self.env_steps >= self._next_evaluation:
@@ -217,6 +227,10 @@ class Session(SilentListener):
         except (RobotRlpdError, OSError) as error:
             _logger.warning("the last checkpoint stays as it was: %s", error)
 
+    def _begin(self, should_stop: Callable[[], bool]) -> None:
+        """What comes before the first episode."""
+        self._catch_up(should_stop)
+
     def _catch_up(self, should_stop: Callable[[], bool]) -> None:
         """Make the updates that recorded steps are worth: those after the checkpoint that a run is resumed from."""
         owed = self.owed_calls
@@ -245,16 +259,11 @@ class Session(SilentListener):
     def _train_episode(self, should_stop: Callable[[], bool]) -> None:
         from robot_rlpd.spool import StoreListener
 
-        warm_up = self.env_steps < self.config.start_training
         seed = int(np.random.SeedSequence([self.config.seed, self.episodes]).generate_state(1)[0])
         seed %= EVALUATION_SEED_OFFSET
-        policy: Policy = self._acting_policy()
-        if warm_up:
-            random = RandomPolicy(self.robot.spec, np.random.default_rng(seed))
-            policy = WarmUpPolicy(random, policy, lambda: self.env_steps < self.config.start_training)
         rollout(
             self.robot,
-            policy,
+            self._training_policy(seed),
             self.task,
             seed=seed,
             info=EpisodeInfo(policy=f"{self.run_dir.name}@{self.env_steps}"),
@@ -262,6 +271,14 @@ class Session(SilentListener):
             listeners=(StoreListener(self.store), self),
             should_stop=should_stop,
         )
+
+    def _training_policy(self, seed: int) -> Policy:
+        """Who acts in the next episode: chance until `start_training`, then the actor with its noise."""
+        policy = self._acting_policy()
+        if self.env_steps >= self.config.start_training:
+            return policy
+        random = RandomPolicy(self.robot.spec, np.random.default_rng(seed))
+        return WarmUpPolicy(random, policy, lambda: self.env_steps < self.config.start_training)
 
     def _identity(self) -> str:
         """A simulated episode that is run again after a crash is the same episode, and stored once."""
@@ -308,6 +325,7 @@ class Session(SilentListener):
         evaluation = evaluate(
             self.robot, policy, self.task, episodes=self.config.eval_episodes, should_stop=should_stop
         )
+        self._check_evaluation(evaluation)
         while self._next_evaluation <= self.env_steps:
             self._next_evaluation += self.config.eval_every
         if evaluation.episodes < self.config.eval_episodes:
@@ -318,6 +336,9 @@ class Session(SilentListener):
         if evaluation.success_rate >= self.best_success_rate:
             self.best_success_rate = evaluation.success_rate
             self.save(BEST)
+
+    def _check_evaluation(self, evaluation: Evaluation) -> None:
+        """Where it may be refused, to be made again."""
 
     def _open_store(self, resume: bool) -> EpisodeStore:
         from robot_rlpd.episode_store import EpisodeStore

@@ -33,6 +33,9 @@ class SessionLog:
     Args:
         config: Of the run.
         run_dir: Of the run.
+
+    Attributes:
+        warm_up: Who acts before training starts, for the line.
     """
 
     def __init__(self, config: SessionConfig, run_dir: Path) -> None:
@@ -41,6 +44,7 @@ class SessionLog:
         self.evaluation: dict[str, Any] | None = None
         self._recent = deque[bool](maxlen=20)
         self._return = 0.0
+        self.warm_up = "random"
 
     @contextlib.contextmanager
     def opened(self, env_steps: int, trained_s: float) -> Iterator[None]:
@@ -112,7 +116,7 @@ class SessionLog:
             parts.append(f"Q {values['q_mean']:.1f}")
             parts.append(f"temperature {values['temperature']:.3f}")
         else:
-            parts.append(f"random until {self.config.start_training}")
+            parts.append(f"{self.warm_up} until {self.config.start_training}")
         if self.evaluation is not None:
             parts.append(f"evaluated {self.evaluation['successes']}/{self.evaluation['episodes']}")
         return " | ".join(parts)

@@ -71,7 +71,7 @@ def make_expert(noise: float, seed: int) -> Policy:
 
 TASK = SimTask(
     name="peg_insert",
-    scene=Scene(file="arm_and_peg.xml", thing="peg", fixture="socket", substeps=16),
+    scene=Scene(file="arm_and_peg.xml", thing="peg", fixture="socket", substeps=14),
     fields=FIELDS,
     needs=("hole_from_tip",),
     is_solved=is_solved,

@@ -37,7 +37,7 @@ from pathlib import Path
 from robot_rlpd import episode_store
 from demos.importing import import_episodes
 from tests.demos.test_importing import opened
-episode_store._BATCH_EPISODES = 2
+episode_store.BATCH_EPISODES = 2
 seen = []
 def on_episode(doing):
     seen.append(doing)
@@ -134,7 +134,7 @@ def damage(path: Path) -> Path:
 
 
 def test_a_damaged_file_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(episode_store, "_BATCH_EPISODES", 2)
+    monkeypatch.setattr(episode_store, "BATCH_EPISODES", 2)
     file = damage(write(tmp_path / "data.hdf5"))
     with pytest.raises(DataError, match="episode 6"):
         import_episodes(opened(file), tmp_path / "store")
@@ -142,7 +142,7 @@ def test_a_damaged_file_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_damaged_file_adds_nothing_to_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(episode_store, "_BATCH_EPISODES", 2)
+    monkeypatch.setattr(episode_store, "BATCH_EPISODES", 2)
     import_episodes(opened(write(tmp_path / "first.hdf5", episodes=1)), tmp_path / "store")
     with pytest.raises(DataError, match="episode 6"):
         import_episodes(opened(damage(write(tmp_path / "data.hdf5"))), tmp_path / "store", append=True)
@@ -200,7 +200,7 @@ def long_and_short(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path
 def test_memory_does_not_grow_with_the_file(
     tmp_path: Path, kind: str, long_and_short: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(episode_store, "_BATCH_BYTES", 4 * 2**20)
+    monkeypatch.setattr(episode_store, "BATCH_BYTES", 4 * 2**20)
     peaks = []
     for store in long_and_short:
         out, again = tmp_path / store.name, tmp_path / f"{store.name}.zarr"

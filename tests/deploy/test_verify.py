@@ -23,6 +23,8 @@ from deploy.verify import (
 from robot_rlpd.episode import Ended
 from robot_rlpd.episode_store import EpisodeStore
 from robot_rlpd.errors import DataError, MismatchError
+from robot_rlpd.learner.networks import actor_shapes
+from robot_rlpd.learner.presets import PRESETS
 from robot_rlpd.rollout import rollout
 from robot_rlpd.specs import ActionComponent, ActionSpec, ArraySpec, PolicyContract
 from robot_rlpd.testing import FakePolicy, FakeRobot, FakeTask, fake_spec
@@ -59,6 +61,23 @@ def test_an_exported_policy_does_what_the_checkpoint_does(
     assert report["components"]["fine"]["max_abs_difference"] <= 6e-9
     assert set(report["observed"]) == {spec.name for spec in used.contract.observation}
     assert report["observed"]["stage"] == [0.0, 4.0]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("stochastic", [False, True])
+def test_a_policy_of_every_preset_agrees(checkpoint: Checkpoint, tmp_path: Path, preset: str, stochastic: bool) -> None:
+    config, contract = PRESETS[preset], checkpoint.contract
+    generator = torch.Generator().manual_seed(2)
+    shapes = actor_shapes(contract.observation_size, contract.action.size, config.hidden_dims)
+    actor = {
+        f"actor/{name}": torch.randn(shape, generator=generator) / shape[0] ** 0.5 for name, shape in shapes.items()
+    }
+    made = replace(checkpoint, config=config, learner=actor)
+    export_policy(made, tmp_path / "policy.onnx", stochastic=stochastic)
+    parity = compare(
+        read_policy(tmp_path / "policy.onnx"), made, random_observations(contract, 50, np.random.default_rng(0))
+    )
+    assert parity.ok
 
 
 def permuted_rows(learner: Learner) -> Learner:

@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from robot_rlpd.component_filter import braking_speed
 from robot_rlpd.errors import ConfigError, RobotError, SpecError
 from robot_rlpd.limits import BoxLimits, ComponentLimits, SafetyLimits, measured_entry
-from robot_rlpd.motion_filter import REASONS, MotionFilter, braking_speed
+from robot_rlpd.motion_filter import REASONS, MotionFilter
 from robot_rlpd.robot import Action, ClosingRobot, Observation, StepResult
 from robot_rlpd.safety import SafeRobot
 from robot_rlpd.specs import ActionComponent, ActionSpec, ArraySpec, RobotSpec
@@ -93,6 +94,10 @@ any_action = arrays(np.float32, 5, elements=st.floats(width=32, allow_nan=True, 
 bounded_action = arrays(np.float32, 5, elements=st.floats(-60.0, 60.0, width=32))
 
 
+NO_HURRY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@NO_HURRY
 @given(st.lists(st.one_of(any_action, bounded_action), max_size=40))
 def test_no_sequence_of_actions_leads_out_of_the_limits(actions: list[Action]) -> None:
     bench = Bench()
@@ -141,6 +146,7 @@ def test_pushing_against_every_limit_stays_within_and_comes_close() -> None:
     assert places[:, 2].min() == pytest.approx(-2.0, abs=0.05)
 
 
+@NO_HURRY
 @given(st.floats(0.0, 10.0), st.floats(0.1, 50.0), st.floats(0.001, 0.2))
 def test_the_braking_speed_is_the_highest_that_stops_in_time(room: float, acceleration: float, period_s: float) -> None:
     def distance(speed: float) -> float:

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -45,6 +45,7 @@ def test_a_judged_robot_signals_what_the_task_says_and_its_time_limit() -> None:
     assert not bool(robot.step(still).signals["truncated"])
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(arrays(np.float32, 2, elements=st.floats(width=32)), max_size=8))
 def test_no_sequence_of_actions_is_executed_outside_the_bounds(actions: list[Action]) -> None:
     fake = FakeRobot()

@@ -86,6 +86,18 @@ def test_equal_seeds_search_alike_and_leave_the_global_generator_alone() -> None
     np.testing.assert_array_equal(before, global_state())
 
 
+def test_an_interrupted_search_gives_what_it_has_found() -> None:
+    def interrupt(count: int, least: float) -> None:
+        del least
+        if count > 10:
+            raise KeyboardInterrupt
+
+    predictor = Predictor(reach.TASK, recorded(reach.TASK, HIDDEN, num=1))
+    found = identify(predictor, ("servo_gain_scale",), evaluations=200, seed=0, on_progress=interrupt)
+    assert 10 < found.evaluations < 30
+    assert found.after_m < found.before_m
+
+
 def global_state() -> Any:
     """Of the generator that nobody here may use."""
     return np.random.get_state(legacy=False)["state"]["key"].copy()  # noqa: NPY002

@@ -15,6 +15,7 @@ from robot_rlpd.errors import ConfigError, UnknownNameError
 from robot_rlpd.rollout import rollout
 from robot_rlpd.specs import to_builtins
 from robot_rlpd.task import SignalTask, TaskOptions, load_task
+from robot_rlpd.testing import RobotConformance
 from sim.demonstrator import Demonstrator
 from sim.options import SimOptions
 from sim.quantities import QUANTITIES, check_values
@@ -25,7 +26,7 @@ from sim.tasks import bimanual_handover, pick_place
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from robot_rlpd.robot import Policy
+    from robot_rlpd.robot import Policy, Robot
 
 TASKS = ("reach", "pick_place", "push", "peg_insert", "drawer", "bimanual_handover")
 
@@ -41,6 +42,16 @@ def served(name: str) -> Iterator[str]:
     finally:
         stop.set()
         thread.join()
+
+
+class TestHardStandIn(RobotConformance):
+    def make_robot(self) -> Robot:
+        return make_robot("peg_insert:hard", TaskOptions())
+
+
+class TestTwoArmedStandIn(RobotConformance):
+    def make_robot(self) -> Robot:
+        return make_robot("bimanual_handover:held_back:3", TaskOptions())
 
 
 @pytest.mark.parametrize("task", TASKS)

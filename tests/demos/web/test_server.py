@@ -191,7 +191,10 @@ def test_the_page_and_all_its_files_are_served_and_nothing_else(console: Console
 def test_a_page_of_another_site_may_not_drive(console: Console) -> None:
     with pytest.raises(InvalidStatus, match="403"), connect(console.socket_url, origin=Origin("http://evil.example")):
         pass
-    assert fetch(console.server.url, Host="evil.example:80")[0] == 403
+    for host in ("evil.example:80", "localhost.evil.example", "[::1", ""):
+        assert fetch(console.server.url, Host=host)[0] == 403
+    for host in ("localhost", "localhost:8000", "[::1]:8000"):
+        assert fetch(console.server.url, Host=host)[0] == 200
 
 
 def test_elsewhere_a_token_is_needed() -> None:

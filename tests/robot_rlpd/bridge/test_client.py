@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,13 +27,14 @@ from robot_rlpd.errors import (
     SpecError,
 )
 from robot_rlpd.rollout import rollout
+from robot_rlpd.specs import ArraySpec
 from robot_rlpd.testing import FakePolicy, FakeRobot, FakeTask, RobotConformance, fake_spec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from robot_rlpd.robot import Robot
+    from robot_rlpd.robot import Action, Robot, StepResult
 
 ACTION = np.array([0.25, -0.25], np.float32)
 ANYWHERE = "tcp://127.0.0.1:0"
@@ -127,6 +129,28 @@ def test_a_remote_episode_equals_the_local_one(address: str) -> None:
     for name, array in local.observations.items():
         np.testing.assert_array_equal(remote.observations[name], array)
     assert remote.info.success
+
+
+class Drawn(FakeRobot):
+    """Tells what was drawn at a reset, and when its camera saw."""
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> StepResult:
+        return replace(super().reset(seed=seed, options=options), randomization={"payload_kg": 0.5})
+
+    def step(self, action: Action) -> StepResult:
+        result = super().step(action)
+        return replace(result, frame_times_s={"front": 1.25}, dropped_frames=("front", "wrist"))
+
+
+def test_times_of_frames_and_what_was_drawn_arrive() -> None:
+    with served(Drawn()) as address, RemoteRobot(address) as robot:
+        first = robot.reset(seed=1)
+        assert first.randomization == {"payload_kg": 0.5}
+        assert (first.frame_times_s, first.dropped_frames) == ({}, ())
+        second = robot.step(np.zeros(2, np.float32))
+        assert second.frame_times_s == {"front": 1.25}
+        assert second.dropped_frames == ("front", "wrist")
+        assert second.randomization == {}
 
 
 def test_served_over_ipc(fake: FakeRobot, tmp_path: Path) -> None:
@@ -299,3 +323,33 @@ def test_the_status_command_tells_it_to_people(address: str, capsys: pytest.Capt
     assert "commander          -" in told
     assert main(["bridge", "status", "tcp://127.0.0.1:1", "--timeout-s", "0.1"]) == 1
     assert "nobody listens there" in capsys.readouterr().err
+
+
+class SeeingRobot(FakeRobot):
+    """Sees a slope of grey, brighter at every step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        camera = ArraySpec(name="camera", shape=(32, 32, 3), dtype="uint8", is_image=True)
+        self.spec = replace(self.spec, observation=(*self.spec.observation, camera))
+
+    def _observation(self) -> dict[str, Any]:
+        slope = np.arange(32, dtype=np.uint8)[:, None, None] + np.uint8(10 * len(self.executed))
+        return {**super()._observation(), "camera": np.broadcast_to(slope, (32, 32, 3)).copy()}
+
+
+@pytest.mark.parametrize(("images", "largest_error"), [("raw", 0), ("jpeg", 3)])
+def test_images_travel_as_the_client_asks(images: Any, largest_error: int) -> None:
+    fake = SeeingRobot()
+    with served(fake) as address, RemoteRobot(address, images=images) as robot:
+        results = [robot.reset(seed=0), robot.step(ACTION), robot.step(ACTION)]
+        for number, result in enumerate(results):
+            camera = result.observation["camera"]
+            assert (camera.dtype.name, camera.shape) == ("uint8", (32, 32, 3))
+            assert np.abs(camera[:, 0, 0].astype(int) - np.arange(32) - 10 * number).max() <= largest_error
+            assert result.observation["position"].shape == (2,)
+
+
+def test_there_are_two_ways_for_images() -> None:
+    with pytest.raises(ConfigError, match="images: found png; allowed: raw, jpeg"):
+        RemoteRobot("tcp://127.0.0.1:1", images="png")  # type: ignore[arg-type]

@@ -18,6 +18,7 @@ from robot_rlpd.bridge import wire
 from robot_rlpd.bridge.arrays import MAX_ARRAY_BYTES, Layout, layout_of
 from robot_rlpd.bridge.refusal import Refusal, error_of, refused
 from robot_rlpd.errors import MismatchError, ProtocolError, RobotError, RobotRlpdError, SpecError
+from robot_rlpd.robot import StepResult
 from robot_rlpd.specs import DTYPES
 
 PROTOCOL = Path(__file__).parents[3] / "docs" / "protocol.md"
@@ -57,7 +58,7 @@ def test_every_message_survives_a_round_trip(message: wire.AnyMessage) -> None:
 def test_arrays_survive_a_round_trip_in_order(
     sequence: int, time_s: float, fault: str, sent: dict[str, np.ndarray[Any, Any]]
 ) -> None:
-    frames = wire.encode_reply(sequence, time_s, fault, sent)
+    frames = wire.encode_reply(sequence, StepResult({}, robot_time_s=time_s, fault=fault), sent)
     message, _, received = wire.decode([bytes(frame) for frame in frames])
     assert isinstance(message, wire.Reply)
     assert (message.sequence, message.robot_time_s, message.fault) == (sequence, time_s, fault)
@@ -74,7 +75,7 @@ def test_received_arrays_are_writable_and_large_ones_have_their_own_frame() -> N
         "flag": np.array(True),
         "state": np.arange(3, dtype=np.float32),
     }
-    frames = wire.encode_reply(1, 0.0, "", sent)
+    frames = wire.encode_reply(1, StepResult({}), sent)
     assert [len(frame) for frame in frames[1:]] == [8 + 16, sent["image"].nbytes]
     _, _, received = wire.decode([bytes(frame) for frame in frames])
     for name, array in sent.items():

@@ -76,7 +76,7 @@ class ConsoleConfig:
     """Free text, kept with every episode."""
 
     env_kwargs: str = ""
-    """JSON object of keyword arguments for a gymnasium environment."""
+    """JSON object: arguments of a gymnasium environment, or cameras, image_size, randomization of a simulated task."""
 
     json: bool = False
     """Print one JSON object at the end."""

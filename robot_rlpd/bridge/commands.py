@@ -41,7 +41,8 @@ class ServeConfig:
     """Seconds without a command after which the robot is stopped and another commander may come; above 0."""
 
     env_kwargs: str = ""
-    """JSON object of keyword arguments for the environment, such as '{"reward_type": "dense"}'."""
+    """JSON object: arguments of a gymnasium environment, such as '{"reward_type": "dense"}', or cameras, image_size,
+    randomization of a simulated task."""
 
     success_when: str = ""
     """Expression that says when a step of a gymnasium environment is a success."""

@@ -37,7 +37,8 @@ class TrainCommand:
     """Options of `robot-rlpd train`."""
 
     task: str = ""
-    """Task: reach, pick_place, gymnasium:<id> or gymnasium:<module>:<id>."""
+    """Task: reach, pick_place, push, peg_insert, drawer, bimanual_handover, gymnasium:<id> or
+    gymnasium:<module>:<id>."""
     prior: tuple[Path, ...] = ()
     """Stores of prior data (demonstrations, earlier runs); none trains without prior data."""
     prior_weights: tuple[float, ...] = ()
@@ -62,7 +63,7 @@ class TrainCommand:
     success_when: str = ""
     """Condition that decides success, such as "observation[28] >= 1.35"."""
     env_kwargs: str = ""
-    """JSON object passed to a Gymnasium environment."""
+    """JSON object: arguments of a gymnasium environment, or cameras, image_size, randomization of a simulated task."""
     max_episode_steps: int | None = None
     """Time limit of an episode in steps instead of the task's own."""
     start_training: int | None = None

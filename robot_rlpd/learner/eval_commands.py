@@ -27,7 +27,8 @@ class EvalCommand:
     policy: Path
     """Run directory, checkpoint or .onnx file."""
     task: str
-    """Task: reach, pick_place, gymnasium:<id> or gymnasium:<module>:<id>."""
+    """Task: reach, pick_place, push, peg_insert, drawer, bimanual_handover, gymnasium:<id> or
+    gymnasium:<module>:<id>."""
     robot: str = ""
     """Address of a served robot; empty runs the task in this process."""
     episodes: int = 50
@@ -39,7 +40,7 @@ class EvalCommand:
     success_when: str = ""
     """Condition that decides success, such as "observation[28] >= 1.35"."""
     env_kwargs: str = ""
-    """JSON object passed to a Gymnasium environment."""
+    """JSON object: arguments of a gymnasium environment, or cameras, image_size, randomization of a simulated task."""
     max_episode_steps: int | None = None
     """Time limit of an episode in steps instead of the task's own."""
     json: bool = False

@@ -70,7 +70,7 @@ function open(uuid) {
 }
 
 function clear() {
-  page.episode = null;
+  page.episode = page.wanted = null;
   at("where").textContent = "no episodes";
 }
 
@@ -143,15 +143,19 @@ function play() {
   }, 1000 / page.episode.control_rate_hz);
 }
 
+// What is marked in the list is edited, also while the page still shows the one before.
 function edit(message) {
-  if (page.episode) ask({ ...message, uuid: page.episode.uuid });
+  if (page.wanted) ask({ ...message, uuid: page.wanted });
 }
 
 const DO = {
   play,
   from: () => { page.from = Math.min(page.row, page.to - 1); seek(page.row); },
   to: () => { page.to = Math.max(Math.min(page.row, page.episode.steps), page.from + 1); seek(page.row); },
-  trim: () => { if (!at("trim").disabled) edit({ type: "trim", start: page.from, stop: page.to }); },
+  trim: () => {
+    const shown = page.episode?.uuid === page.wanted;
+    if (shown && !at("trim").disabled) edit({ type: "trim", start: page.from, stop: page.to });
+  },
   success: () => edit({ type: "relabel", success: true }),
   failure: () => edit({ type: "relabel", success: false }),
   delete: () => edit({ type: "delete" }),

@@ -179,7 +179,8 @@ class SymmetricSampler:
         if num_offline and 0 in counts:
             least = sum(self.weights) / num_offline
             raise ConfigError(
-                field="weights",
+                "is worth no transition of a minibatch",
+                field="prior_weights",
                 found=min(self.weights),
                 allowed=f"about {least:.3g} or more of {sum(self.weights):.3g}",
             )

@@ -120,7 +120,9 @@ class Session(SilentListener):
         for buffer, store in zip(offline or [online], stores, strict=True):
             fill_replay(buffer, store, self.contract, self.normalizer)
         fraction = config.rlpd.offline_fraction if offline else 0.0
-        return online, SymmetricSampler(offline, online, fraction, config.prior_weights or (1.0,))
+        sampler = SymmetricSampler(offline, online, fraction, config.prior_weights or (1.0,))
+        sampler.shares(config.rlpd.batch_size)  # refuses a weight that is worth no row now, not in mid-training
+        return online, sampler
 
     def _spare_rows(self) -> int:
         """Room in the last buffer for transitions that it is to get while the session runs."""

@@ -146,7 +146,7 @@ def test_each_minibatch_holds_the_weighted_share_of_each_prior_buffer() -> None:
 
 def test_a_weight_that_is_worth_no_row_is_refused() -> None:
     sampler = SymmetricSampler([filled(0, 50), filled(100, 5)], filled(1000, 50), 0.5, (100.0, 1.0))
-    with pytest.raises(ConfigError, match=r"weights: .*found 1.0; allowed: about 12.6 or more of 101"):
+    with pytest.raises(ConfigError, match=r"prior_weights: .*found 1.0; allowed: about 12.6 or more of 101"):
         sampler.sample(3, 16, generator())
     with pytest.raises(ConfigError, match="one each for 2 buffers"):
         SymmetricSampler([filled(0, 50), filled(100, 5)], filled(1000, 50), 0.5)

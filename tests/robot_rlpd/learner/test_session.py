@@ -405,6 +405,13 @@ def test_weights_that_do_not_fit_the_stores_are_refused(weights: tuple[float, ..
         SessionConfig(task="fake", prior=(Path("a"), Path("b")), prior_weights=weights)
 
 
+def test_a_weight_that_is_worth_no_transition_is_refused_before_the_robot_moves(start: Start, record: Record) -> None:
+    robot = FakeRobot()
+    with pytest.raises(ConfigError, match="prior_weights: is worth no transition"):
+        start(robot=robot, prior=(record("a.zarr"), record("b.zarr")), prior_weights=(1000.0, 1.0))
+    assert not robot.executed
+
+
 def test_without_prior_data_minibatches_are_all_online(start: Start) -> None:
     session = start()
     assert session.updater.sampler.offline_fraction == 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import zmq
 
@@ -28,6 +28,13 @@ LOST_S = 3.0
 """A connection that stood and has been broken for this long is given up."""
 QUEUE_SIZE = 16
 """Messages that may wait in either direction."""
+Peer = Literal["robot", "learner"]
+STARTED_BY: dict[Peer, str] = {"robot": "serve --address", "learner": "train --listen"}
+BUSY: dict[Peer, str] = {
+    "robot": "with a reset, or with a robot that does not return",
+    "learner": "with a disk or an update that does not return",
+}
+"""What to tell of a peer that does not answer."""
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -40,8 +47,8 @@ class Connection:
         sendings: How often the present request was sent.
     """
 
-    def __init__(self, address: str, keys: ClientKeys | None = None) -> None:
-        self.address = address
+    def __init__(self, address: str, keys: ClientKeys | None = None, *, peer: Peer = "robot") -> None:
+        self.address, self._peer = address, peer
         self.sendings = 0
         self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
         self._socket.setsockopt(zmq.LINGER, 0)
@@ -123,12 +130,14 @@ class Connection:
     def _late(self, what: str) -> DeadlineError:
         link = self._link
         if link.up:
-            hint = "the server is there, but busy: with a reset, or with a robot that does not return"
+            hint = f"the server is there, but busy: {BUSY[self._peer]}"
         elif link.heard:
             hint = "something listens there, but does not speak: a server that hangs, or no robot-rlpd"
         else:
-            hint = f"nobody listens there; is the host up, and robot-rlpd serve --address {self.address} running?"
-        return DeadlineError(what, field=f"robot at {self.address}", hint=hint)
+            hint = (
+                f"nobody listens there; is the host up, and robot-rlpd {STARTED_BY[self._peer]} {self.address} running?"
+            )
+        return DeadlineError(what, field=f"{self._peer} at {self.address}", hint=hint)
 
     def close(self, linger_ms: int = 0) -> None:
         """Close; what was sent has `linger_ms` to leave. Further calls do nothing."""

@@ -98,7 +98,7 @@ class Courier:
         while not self._over.is_set():
             self._wake.clear()
             try:
-                connection = connection or Connection(self._address, self._keys)
+                connection = connection or Connection(self._address, self._keys, peer="learner")
                 self._round(connection)
                 if self._away:
                     logger.warning("the learner at %s is back", self._address)

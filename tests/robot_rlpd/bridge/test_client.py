@@ -13,6 +13,7 @@ import zmq
 
 from robot_rlpd.bridge import wire
 from robot_rlpd.bridge.client import RemoteRobot
+from robot_rlpd.bridge.connection import Connection
 from robot_rlpd.bridge.observer import Observer
 from robot_rlpd.bridge.server import RobotServer
 from robot_rlpd.cli import main
@@ -353,3 +354,10 @@ def test_images_travel_as_the_client_asks(images: Any, largest_error: int) -> No
 def test_there_are_two_ways_for_images() -> None:
     with pytest.raises(ConfigError, match="images: found png; allowed: raw, jpeg"):
         RemoteRobot("tcp://127.0.0.1:1", images="png")  # type: ignore[arg-type]
+
+
+def test_a_learner_that_is_not_there_is_not_called_a_robot() -> None:
+    with contextlib.closing(Connection("tcp://127.0.0.1:9", peer="learner")) as connection:
+        told = r"^learner at tcp://127.0.0.1:9: .*robot-rlpd train --listen tcp://127.0.0.1:9 running"
+        with pytest.raises(DeadlineError, match=told):
+            connection.exchange([b""], lambda frames: frames, 0.1)

@@ -68,7 +68,7 @@ _LIGHT: dict[str, Any] = {
     "start_training": 1000,
 }
 _LIGHT_MAZE: dict[str, Any] = {"subset_size": 2, "normalize": "yes", "eval_episodes": 20}
-"""Five small critics agree on less than ten large ones: the least of two keeps them from believing in what no data show."""
+"""Five small critics err more than ten large ones: the least of two keeps them from believing what no data show."""
 _DOOR = TrainCommand(
     task="gymnasium:gymnasium_robotics:AdroitHandDoorSparse-v1",
     success_when="observation[28] >= 1.35",

@@ -129,7 +129,8 @@ class Session(SilentListener):
             return "time limit" if over else ""
 
         with self.log.opened(self.env_steps, self.trained_s):
-            self.log.start(self.env_steps, self.learner.gradient_steps, self.prior_report)
+            rate_hz = self.contract.control_rate_hz
+            self.log.start(self.env_steps, self.learner.gradient_steps, self.prior_report, rate_hz=rate_hz)
             self.save(LATEST)  # a run that is killed early can be resumed
             try:
                 self.updater.warm_up()

@@ -23,7 +23,7 @@ from robot_rlpd.clock import Clock, MonotonicClock
 from robot_rlpd.errors import RobotError
 from robot_rlpd.limits import SafetyLimits
 from robot_rlpd.motion_filter import REASONS, MotionFilter, outside
-from robot_rlpd.robot import ClosingRobot
+from robot_rlpd.robot import ClosingRobot, look_at
 from robot_rlpd.specs import ArraySpec
 
 if TYPE_CHECKING:
@@ -181,6 +181,11 @@ class SafeRobot(ClosingRobot):
         if self._stopped is not None and not result.fault:  # perhaps from beside the loop, while the step was running
             result = replace(result, fault=f"stopped: {self._stopped}")
         return result
+
+    def look(self) -> StepResult | None:
+        """What the robot sees between episodes; lifts no stop."""
+        with self._lock:
+            return look_at(self._robot)
 
     def watch(self) -> str:
         """Stop the robot if its commander or its driver is silent for too long; may be called from any thread.

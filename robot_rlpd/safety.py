@@ -58,6 +58,22 @@ class SafetyCounts:
     by_reason: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REASONS, 0))
     stops: list[str] = field(default_factory=list)
 
+    def to_json(self) -> dict[str, Any]:
+        """What was changed, as commands print it."""
+        return {
+            "clipped_actions": self.clipped_steps,
+            "refused_actions": self.refused_actions,
+            "limited_actions": self.limited_steps,
+            "limited_by": dict(self.by_reason),
+        }
+
+    def held_back(self) -> str:
+        """What limits beyond the bounds of the spec did, for people; empty if nothing."""
+        if not self.limited_steps:
+            return ""
+        reasons = ", ".join(f"{name} {count}" for name, count in self.by_reason.items() if count)
+        return f"held back by limits: {self.limited_steps} of {self.steps} steps ({reasons})"
+
 
 class SafeRobot(ClosingRobot):
     """Checks every action before the robot sees it, and every observation before anybody else does.

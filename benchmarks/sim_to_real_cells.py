@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.machine import machine
-from demos.recording.run import Plan
+from demos.recording.plan import Plan
 from demos.recording.run import run as record
 from robot_rlpd.bridge.client import RemoteRobot
 from robot_rlpd.config import write_text

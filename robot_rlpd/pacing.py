@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from robot_rlpd.clock import Clock, MonotonicClock, Rate
-from robot_rlpd.robot import ClosingRobot
+from robot_rlpd.robot import ClosingRobot, look_at
 
 if TYPE_CHECKING:
     from robot_rlpd.robot import Action, Robot, StepResult
@@ -31,6 +31,10 @@ class PacedRobot(ClosingRobot):
         result = self._robot.step(action)
         self.rate.wait()
         return result
+
+    def look(self) -> StepResult | None:
+        """What the robot sees."""
+        return look_at(self._robot)
 
     def stop(self, reason: str) -> None:
         """Stop the robot."""

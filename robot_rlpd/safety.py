@@ -23,7 +23,7 @@ from robot_rlpd.clock import Clock, MonotonicClock
 from robot_rlpd.errors import RobotError
 from robot_rlpd.limits import SafetyLimits
 from robot_rlpd.motion_filter import REASONS, MotionFilter, outside
-from robot_rlpd.robot import ClosingRobot
+from robot_rlpd.robot import ClosingRobot, look_at
 from robot_rlpd.specs import ArraySpec
 
 if TYPE_CHECKING:
@@ -57,6 +57,22 @@ class SafetyCounts:
     limited_steps: int = 0
     by_reason: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REASONS, 0))
     stops: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """What was changed, as commands print it."""
+        return {
+            "clipped_actions": self.clipped_steps,
+            "refused_actions": self.refused_actions,
+            "limited_actions": self.limited_steps,
+            "limited_by": dict(self.by_reason),
+        }
+
+    def held_back(self) -> str:
+        """What limits beyond the bounds of the spec did, for people; empty if nothing."""
+        if not self.limited_steps:
+            return ""
+        reasons = ", ".join(f"{name} {count}" for name, count in self.by_reason.items() if count)
+        return f"held back by limits: {self.limited_steps} of {self.steps} steps ({reasons})"
 
 
 class SafeRobot(ClosingRobot):
@@ -181,6 +197,11 @@ class SafeRobot(ClosingRobot):
         if self._stopped is not None and not result.fault:  # perhaps from beside the loop, while the step was running
             result = replace(result, fault=f"stopped: {self._stopped}")
         return result
+
+    def look(self) -> StepResult | None:
+        """What the robot sees between episodes; lifts no stop."""
+        with self._lock:
+            return look_at(self._robot)
 
     def watch(self) -> str:
         """Stop the robot if its commander or its driver is silent for too long; may be called from any thread.

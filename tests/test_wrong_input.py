@@ -541,7 +541,7 @@ WRONG_REVIEW: list[tuple[str, tuple[str, ...]]] = [
     ("demos stats reach.zarr --out new.bmp", ("out: ", "new.bmp", ".png, .svg, .pdf")),
     ("demos stats reach.zarr --out nowhere/new.png", ("out: ", "existing directory")),
     ("demos video reach.zarr 0 --out new.webp", ("camera: the store has no camera images", "sim video")),
-    ("demos video reach.zarr 0 --out new.mp4", ("out: ", "new.mp4", ".webp, .gif")),
+    ("demos video reach.zarr 0 --out new.avi", ("out: ", "new.avi", ".webp, .gif, .mp4")),
     ("demos video reach.zarr 0 --out new.webp --every 0", ("every: found 0", "at least 1")),
     ("demos video reach.zarr 0 --out new.webp --speed nan", ("speed: found nan", "above 0")),
     ("demos split reach.zarr all --out reach.zarr", ("reach.zarr: exists already",)),

@@ -121,7 +121,7 @@ class VideoConfig:
     """Episodes: numbers of `demos list`, FIRST-LAST, UUIDs or beginnings of them, solved, unsolved, unknown, all."""
 
     out: Path
-    """File to write; ends in .webp or .gif."""
+    """File to write; ends in .mp4 (H.264; needs the extra datasets), .webp or .gif."""
 
     camera: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """Camera to show; may be repeated; default all, side by side."""

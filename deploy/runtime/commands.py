@@ -151,7 +151,8 @@ def run(config: RunConfig) -> int:
         "torch_imported": "torch" in sys.modules,
         "stopped": driven.stopped,
     }
-    print(json_format.dumps(report) if config.json else _told(report, done))
+    held = robot.counts.held_back() if isinstance(robot, SafeRobot) else ""
+    print(json_format.dumps(report) if config.json else _told(report, done, held))
     return INTERRUPTED if driven.stopped else 0
 
 
@@ -190,12 +191,9 @@ def _timed(driven: Driven, robot: Robot, started_s: float) -> dict[str, Any]:
 
 def _filtered(robot: Robot) -> dict[str, Any]:
     """What the safety filter changed; null where it works on a served robot's side."""
-    counts = robot.counts if isinstance(robot, SafeRobot) else None
-    return {
-        "clipped_actions": counts and counts.clipped_steps,
-        "limited_actions": counts and counts.limited_steps,
-        "limited_by": counts and counts.by_reason,
-    }
+    names = ("clipped_actions", "limited_actions", "limited_by")
+    counts = robot.counts.to_json() if isinstance(robot, SafeRobot) else dict.fromkeys(names)
+    return {name: counts[name] for name in names}
 
 
 def _task(config: RunConfig, policy: OnnxPolicy) -> tuple[TaskSetup | None, Task, TaskOptions]:
@@ -245,7 +243,7 @@ def _solved(evaluation: Evaluation) -> str:
     return f"solved {evaluation.successes} of {evaluation.episodes}"
 
 
-def _told(report: dict[str, Any], done: Evaluation) -> str:
+def _told(report: dict[str, Any], done: Evaluation, held: str) -> str:
     outcome = f"{done.episodes} episodes, success unknown" if report["success_rate"] is None else str(done)
     lines = [f"{report['policy']} on {report['robot']}, task {report['task']}: {outcome}"]
     if report["latency_us"] is not None and report["rate_hz"] is not None:
@@ -254,9 +252,8 @@ def _told(report: dict[str, Any], done: Evaluation) -> str:
             f"{report['rate_hz']:.1f} Hz of {report['wanted_rate_hz']:g} Hz, {report['late_ticks']} of "
             f"{report['steps']} steps late; inference {latency['p50']:.0f} us, 99 % within {latency['p99']:.0f} us"
         )
-    if report["limited_actions"]:
-        held = ", ".join(f"{name} {count}" for name, count in report["limited_by"].items() if count)
-        lines.append(f"held back by limits: {report['limited_actions']} of {report['steps']} steps ({held})")
+    if held:
+        lines.append(held)
     if report["record"] is not None:
         lines.append(f"recorded in {report['record']}")
     return "\n".join(lines)

@@ -96,17 +96,13 @@ def serve(config: ServeConfig) -> int:
         with contextlib.suppress(KeyboardInterrupt):
             server.serve_forever()
     counts, episodes = robot.counts, server.service.statistics.episodes
-    _tell(
-        config,
+    told = [
         f"stopped: {counts.steps} env_steps in {episodes} episodes, {counts.clipped_steps} actions clipped, "
         f"{counts.refused_actions} refused",
-        {
-            "env_steps": counts.steps,
-            "episodes": episodes,
-            "clipped_actions": counts.clipped_steps,
-            "refused_actions": counts.refused_actions,
-        },
-    )
+        counts.held_back(),
+    ]
+    data = {"env_steps": counts.steps, "episodes": episodes, **counts.to_json()}
+    _tell(config, "; ".join(filter(None, told)), data)
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from robot_rlpd.clock import Clock, MonotonicClock, Rate
+from robot_rlpd.holding import hold
 from robot_rlpd.robot import ClosingRobot
 
 if TYPE_CHECKING:
@@ -31,6 +32,10 @@ class PacedRobot(ClosingRobot):
         result = self._robot.step(action)
         self.rate.wait()
         return result
+
+    def hold(self, still: Action) -> str:
+        """Hold the robot; the next command begins a period of its own."""
+        return hold(self._robot, still)
 
     def stop(self, reason: str) -> None:
         """Stop the robot."""

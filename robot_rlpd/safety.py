@@ -21,6 +21,7 @@ import numpy as np
 from robot_rlpd.ages import Ages
 from robot_rlpd.clock import Clock, MonotonicClock
 from robot_rlpd.errors import RobotError
+from robot_rlpd.holding import Rest, hold
 from robot_rlpd.limits import SafetyLimits
 from robot_rlpd.motion_filter import REASONS, MotionFilter, outside
 from robot_rlpd.robot import ClosingRobot
@@ -48,6 +49,7 @@ class SafetyCounts:
         refused_actions: Commands of a wrong shape, NaN or infinite.
         limited_steps: Steps that a limit beyond the bounds of the spec held back.
         by_reason: Steps that each limit changed.
+        holds: How often the robot was held because a command was missing.
         stops: Stops that the filter decided on itself, by what it saw.
     """
 
@@ -56,6 +58,7 @@ class SafetyCounts:
     refused_actions: int = 0
     limited_steps: int = 0
     by_reason: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REASONS, 0))
+    holds: int = 0
     stops: list[str] = field(default_factory=list)
 
 
@@ -95,7 +98,10 @@ class SafeRobot(ClosingRobot):
         self._stopped: str | None = "not reset yet"
         self._commander = 0
         self._observation: Observation = {}
-        self._ages = Ages(limits.watch, robot.spec.control_period_s, clock or MonotonicClock())
+        self._rest = Rest(robot.spec.action)
+        self._applied = np.zeros(robot.spec.action.size, np.float32)
+        watch = limits.watch if self._rest.is_needed else replace(limits.watch, hold_after_ticks=None)
+        self._ages = Ages(watch, robot.spec.control_period_s, clock or MonotonicClock())
         self.closed = threading.Event()
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> StepResult:
@@ -171,6 +177,7 @@ class SafeRobot(ClosingRobot):
                 self._motion.rest()
             applied, more = self._motion.limit(bounded, self._observation)
             reasons |= more
+        self._applied = applied
         result = self._checked(self._robot.step(applied))
         self._observation = result.observation
         result = self._labelled(result, bounded, applied, reasons)
@@ -183,7 +190,9 @@ class SafeRobot(ClosingRobot):
         return result
 
     def watch(self) -> str:
-        """Stop the robot if its commander or its driver is silent for too long; may be called from any thread.
+        """Hold the robot if a command is missing, stop it if its commander or driver is silent for too long.
+
+        May be called from any thread.
 
         Returns:
             Why it was stopped, or empty.
@@ -191,7 +200,27 @@ class SafeRobot(ClosingRobot):
         reason = self._ages.overdue() if self._stopped is None else ""
         if reason:
             self._stop_itself(reason)
+        elif self._stopped is None and self._ages.missed():
+            self._hold_itself()
         return reason
+
+    def next_look_s(self) -> float:
+        """Seconds until `watch` may have something to do; infinite where nothing is awaited."""
+        return self._ages.next_look_s()
+
+    def hold(self, still: Action) -> str:
+        """Brake, then keep the robot at rest until the next step, which goes on from there.
+
+        Args:
+            still: Where there is no other rest to go to.
+
+        Returns:
+            The robot's fault, or empty.
+        """
+        with self._lock:
+            self._ages.held()
+            self._brake()
+            return hold(self._robot, still if self._motion is None else self._motion.braking())
 
     def stop(self, reason: str) -> None:
         """Brake, then stop the robot; steps are refused until the next reset. May be called from any thread."""
@@ -221,6 +250,22 @@ class SafeRobot(ClosingRobot):
                 left -= 1
                 if self._robot.step(motion.braking()).fault:
                     return
+
+    def _hold_itself(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            return  # the command came, or the robot is being stopped
+        try:
+            if self._stopped is not None or not self._ages.missed():
+                return
+            self.counts.holds += 1
+            if self._rest.has_forces:
+                self._stop_itself("a command is missing, and forces cannot be held")
+            elif fault := self.hold(self._rest.after(self._applied)):
+                self._stop_itself(fault)
+        except Exception as error:
+            self._stop_itself(f"it could not be held: {error}")
+        finally:
+            self._lock.release()
 
     def _stop_itself(self, reason: str) -> None:
         logger.warning("robot '%s': %s, stopping", self.spec.name, reason)

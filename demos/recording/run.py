@@ -25,6 +25,7 @@ from robot_rlpd.registry import load_entry_point
 from robot_rlpd.robot import Policy, Source
 from robot_rlpd.safety import SafeRobot
 from robot_rlpd.task import SignalTask, TaskOptions, TaskSetup
+from robot_rlpd.watchdog import DRIVEN, watched
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -146,7 +147,8 @@ def run(
             stack.callback(device.close)
         by_person = device.source is Source.HUMAN
         in_real_time = by_person and not plan.robot.startswith(("tcp://", "ipc://"))
-        robot: Robot = stack.enter_context(SafeRobot(PacedRobot(driver) if in_real_time else driver))
+        safe = watched(PacedRobot(driver), DRIVEN) if in_real_time else SafeRobot(driver)
+        robot: Robot = stack.enter_context(safe)
         keeper = _open_keeper(plan, robot, stack)
         already = keeper.episodes_before if plan.resume and isinstance(keeper, WriterProcess) else 0
         line = StateLine(MonotonicClock())

@@ -117,6 +117,7 @@ class RobotService:
             "last_command_s": round(self._idle_s(), 3) if seat else None,
             "halted": self._halted,
             **self.statistics.to_json(),
+            "holds": self.robot.counts.holds,
             "turned_away": dict(self.turned_away.copy()),
         }
 

@@ -110,17 +110,23 @@ def test_serve_paces_inside_the_safety_filter(
     fake: FakeRobot, pace: str, paced: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     inside: list[Robot] = []
+    served: list[Robot] = []
 
-    class Recorded(SafeRobot):
+    class Recorded(PacedRobot):
         def __init__(self, robot: Robot) -> None:
             inside.append(robot)
             super().__init__(robot)
 
-    monkeypatch.setattr(commands, "SafeRobot", Recorded)
-    monkeypatch.setattr(RobotServer, "serve_once", lambda self: os.kill(os.getpid(), signal.SIGINT))
+    def interrupt(server: RobotServer) -> None:
+        served.append(server.service.robot)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(commands, "PacedRobot", Recorded)
+    monkeypatch.setattr(RobotServer, "serve_once", interrupt)
     config = ServeConfig(robot="fake:one", address=ANYWHERE, pace="real" if pace == "real" else "fast")
     assert serve(config) == 0
-    assert isinstance(inside[0], PacedRobot) == paced
+    assert inside == [fake] * paced
+    assert isinstance(served[0], SafeRobot)
     assert fake.closed
     assert "serving robot 'fake' at tcp://127.0.0.1:" in capsys.readouterr().out
 

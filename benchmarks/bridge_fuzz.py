@@ -1,6 +1,6 @@
 """Attack the socket of a served robot while its rightful commander goes on stepping.
 
-    python -m benchmarks.bridge_fuzz [--seconds 60] [--encrypt] [--json]
+    python -m benchmarks.bridge_fuzz [--seconds 60] [--attacks random_bytes] [--encrypt] [--json]
 
 One attack after the other, each for so long: random bytes over TCP, random frames, hellos of another version and
 another contract, frames that are too large, handshakes that never end. The attacker is a process of its own, as are the
@@ -91,7 +91,12 @@ def wrong_version(host: str, port: int, rng: np.random.Generator, over: threadin
 
 def wrong_contract(host: str, port: int, rng: np.random.Generator, over: threading.Event) -> None:
     """Hellos for another robot."""
-    _frames(host, port, over, lambda: [wire.encode(wire.Hello(1, "other", rng.bytes(8).hex(), OTHER_CONTRACT))])
+    _frames(
+        host,
+        port,
+        over,
+        lambda: [wire.encode(wire.Hello(wire.PROTOCOL_VERSION, "other", rng.bytes(8).hex(), OTHER_CONTRACT))],
+    )
 
 
 def oversize(host: str, port: int, rng: np.random.Generator, over: threading.Event) -> None:
@@ -106,7 +111,7 @@ ATTACKS = {
 }
 
 
-def measure(seconds: float, *, encrypt: bool) -> dict[str, Any]:
+def measure(seconds: float, attacks: list[str], *, encrypt: bool) -> dict[str, Any]:
     """Each attack in turn."""
     with tempfile.TemporaryDirectory() as name:
         robots, clients = Keyring(Path(name) / "robot"), Keyring(Path(name) / "client")
@@ -123,15 +128,15 @@ def measure(seconds: float, *, encrypt: bool) -> dict[str, Any]:
                     clients.pin(address, key)
                 with RemoteRobot(address, keyring=clients) as robot:
                     robot.reset()
-                    return _attacked(robot, server.pid, address, seconds)
+                    return _attacked(robot, server.pid, address, seconds, attacks)
             finally:
                 server.kill()
 
 
-def _attacked(robot: RemoteRobot, pid: int, address: str, seconds: float) -> dict[str, Any]:
+def _attacked(robot: RemoteRobot, pid: int, address: str, seconds: float, attacks: list[str]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     calm = _stepping(robot, pid, seconds / 4)
-    for attack in ATTACKS:
+    for number, attack in enumerate(attacks):
         command = [sys.executable, "-m", "benchmarks.bridge_fuzz", "--attack", attack, address]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as attacker:
             assert attacker.stdout is not None
@@ -141,7 +146,7 @@ def _attacked(robot: RemoteRobot, pid: int, address: str, seconds: float) -> dic
             worked = _thread_seconds(pid)
             attacker.kill()
         before_hz, calm = calm["rate_hz"], _stepping(robot, pid, seconds / 4)
-        result[attack] = {
+        result[attack if attacks.count(attack) == 1 else f"{attack} {number + 1}"] = {
             **attacked,
             "calm_hz": [before_hz, calm["rate_hz"]],
             "busy_percent": {
@@ -212,6 +217,9 @@ def main() -> int:
     """Attack and tell."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=10.0, help="of each attack (default 10)")
+    parser.add_argument(
+        "--attacks", nargs="+", choices=list(ATTACKS), default=list(ATTACKS), help="which (default all)"
+    )
     parser.add_argument("--encrypt", action="store_true", help="the commander and the server use keys")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--attack", nargs=2, help=argparse.SUPPRESS)
@@ -221,7 +229,7 @@ def main() -> int:
         return serve(arguments.serve, encrypt=arguments.encrypt)
     if arguments.attack:
         return attack(*arguments.attack)
-    result = measure(arguments.seconds, encrypt=arguments.encrypt)
+    result = measure(arguments.seconds, arguments.attacks, encrypt=arguments.encrypt)
     if arguments.json:
         sys.stdout.write(json.dumps({**result, "machine": machine()}) + "\n")
     else:

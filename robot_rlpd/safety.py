@@ -94,6 +94,7 @@ class SafeRobot(ClosingRobot):
         self.spec = _with_signals(robot.spec) if self._motion else robot.spec
         self.counts = SafetyCounts()
         self._binary = np.array([c.kind == "binary" for c in robot.spec.action.components])
+        self._has_binary = bool(self._binary.any())
         self._lock = threading.RLock()
         self._stopped: str | None = "not reset yet"
         self._commander = 0
@@ -133,14 +134,7 @@ class SafeRobot(ClosingRobot):
         Raises:
             SpecError: Wrong shape, NaN or infinity.
         """
-        action_spec = self.spec.action
-        action = action_spec.validate(action)
-        limited = np.clip(action, action_spec.low, action_spec.high)
-        if self._binary.any():
-            middle = (action_spec.low + action_spec.high) / 2.0
-            snapped = np.where(limited > middle, action_spec.high, action_spec.low)
-            limited = np.where(self._binary, snapped, limited)
-        return limited.astype(np.float32)
+        return self._bounded(self.spec.action.validate(action))
 
     def step(self, action: Action) -> StepResult:
         """Limit the action, apply it, check what comes back.
@@ -165,12 +159,15 @@ class SafeRobot(ClosingRobot):
 
     def _step(self, action: Action) -> StepResult:
         try:
-            bounded = self.limit(action)
+            action = self.spec.action.validate(action)
         except Exception as error:
             self.counts.refused_actions += 1
             self.stop(str(error))
             raise
-        reasons = set() if np.array_equal(bounded, action) else {"bounds"}
+        bounded = self._bounded(action)
+        # Bytes are compared sooner; they differ for the two zeros as well.
+        is_same = bounded.tobytes() == action.tobytes() or np.array_equal(bounded, action)
+        reasons = set() if is_same else {"bounds"}
         applied = bounded
         if self._motion is not None:
             if self._ages.was_held:
@@ -240,6 +237,14 @@ class SafeRobot(ClosingRobot):
         self.stop("closed")
         self._robot.close()
 
+    def _bounded(self, action: Action) -> Action:
+        low, high = self.spec.action.low, self.spec.action.high
+        bounded: Action = np.minimum(np.maximum(action, low), high)
+        if self._has_binary:
+            snapped = np.where(bounded > (low + high) / 2.0, high, low)
+            bounded = np.where(self._binary, snapped, bounded)
+        return bounded
+
     def _brake(self) -> None:
         motion = self._motion
         if motion is None:
@@ -275,7 +280,7 @@ class SafeRobot(ClosingRobot):
     def _labelled(self, result: StepResult, bounded: Action, applied: Action, reasons: set[str]) -> StepResult:
         executed = bounded if result.executed_action is None else result.executed_action
         if self._motion is None:
-            return replace(result, executed_action=executed)
+            return result if executed is result.executed_action else replace(result, executed_action=executed)
         signals = {
             **result.signals,
             APPLIED: np.asarray(executed if result.executed_action is not None else applied, np.float32),
@@ -309,6 +314,9 @@ class SafeRobot(ClosingRobot):
         except Exception as error:
             self.stop(str(error))
             raise
+        same = len(observation) == len(result.observation)
+        if same and all(array is result.observation[name] for name, array in observation.items()):
+            return result
         return replace(result, observation=observation)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import zmq
 
 from robot_rlpd.bridge import wire
+from robot_rlpd.bridge.frames import MORE, receive, send
 from robot_rlpd.bridge.gatekeeper import Gatekeeper
 from robot_rlpd.bridge.keys import Keyring
 from robot_rlpd.bridge.security import is_local, server_keys
@@ -97,10 +98,10 @@ class GuardedSocket:
         """Connections refused, by reason."""
         return self._gatekeeper.refused
 
-    def receive(self) -> tuple[bytes, list[bytes]] | None:
+    def receive(self) -> tuple[bytes, list[Buffer]] | None:
         """Who sent what, or None after a tick without a message that is worth reading."""
         try:
-            identity, *frames = self._socket.recv_multipart()
+            identity, frames = self._socket.recv(), receive(self._socket)
         except zmq.Again:
             return None
         return None if self._malformed[identity] >= MOST_MALFORMED else (identity, frames)
@@ -114,7 +115,8 @@ class GuardedSocket:
     def send(self, identity: bytes, frames: list[Buffer]) -> None:
         """Answer, unless the one who asked is gone or does not read."""
         try:
-            self._socket.send_multipart([identity, *frames], zmq.NOBLOCK)
+            self._socket.send(identity, MORE)
+            send(self._socket, frames)
         except zmq.Again:
             logger.debug("an answer was dropped: its receiver does not read")
 

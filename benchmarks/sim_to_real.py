@@ -56,6 +56,8 @@ def main() -> int:
     parser.add_argument("--sim-steps", type=int, help="steps in simulation (default until its plateau)")
     parser.add_argument("--limit-steps", type=int, help="time limit on the stand-in [steps] (default the task's)")
     parser.add_argument("--utd-ratio", type=int, help="critic updates per step (default as in simulation)")
+    help_text = "actions before that are observed, as the robot answers late (default 2)"
+    parser.add_argument("--previous-actions", type=int, default=2, help=help_text)
     parser.add_argument("--pace", choices=["fast", "real"], default="fast", help="of the stand-in (default fast)")
     parser.add_argument("--episodes", type=int, default=50, help="of the measurements (default 50)")
     parser.add_argument("--eval-episodes", type=int, default=20, help="of evaluations in between (default 20)")
@@ -74,6 +76,7 @@ def main() -> int:
         sim_steps=asked.sim_steps or SIM_STEPS.get(asked.task, 30_000),
         limit_steps=asked.limit_steps,
         utd_ratio=asked.utd_ratio,
+        previous_actions=asked.previous_actions,
         pace=asked.pace,
         episodes=asked.episodes,
         eval_episodes=asked.eval_episodes,
@@ -95,7 +98,7 @@ def check_same(setting: Setting) -> None:
     asked = {name: value for name, value in dataclasses.asdict(setting).items() if name != "root"}
     if path.is_file():
         kept = json.loads(path.read_text())
-        differ = [f"{name} {kept[name]}, now {asked[name]}" for name in asked if kept[name] != asked[name]]
+        differ = [f"{name} {kept.get(name)}, now {asked[name]}" for name in asked if kept.get(name) != asked[name]]
         if differ:
             raise SystemExit(f"{setting.root} holds cells of another setting: {'; '.join(differ)}; choose a --run-dir")
     setting.root.mkdir(parents=True, exist_ok=True)
@@ -123,6 +126,7 @@ def stand_in(setting: Setting) -> Iterator[str]:
     """The stand-in, served by a process of its own; the address to reach it."""
     robot = f"standin:{setting.task}:{setting.profile}"
     words = ["serve", "--robot", robot, "--address", "tcp://127.0.0.1:0", "--pace", setting.pace, "--json"]
+    words += ["--env-kwargs", json.dumps(setting.env_kwargs)]
     program = [sys.executable, "-c", "from robot_rlpd.cli import main; raise SystemExit(main())", *words]
     with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -56,6 +56,7 @@ class Setting:
         sim_steps: Environment steps in simulation.
         limit_steps: Time limit of an episode on the stand-in [control steps]; None for the task's own.
         utd_ratio: Critic updates per step on the stand-in; None for those in simulation.
+        previous_actions: How many actions before are observed, in simulation and on the stand-in.
         pace: Of the stand-in.
         episodes: Of the measurements before and after.
         eval_episodes: Of each evaluation in between.
@@ -68,10 +69,16 @@ class Setting:
     sim_steps: int
     limit_steps: int | None
     utd_ratio: int | None
+    previous_actions: int
     pace: str
     episodes: int
     eval_episodes: int
     root: Path
+
+    @property
+    def env_kwargs(self) -> dict[str, Any]:
+        """Of the simulated task and of the stand-in."""
+        return {"previous_actions": self.previous_actions} if self.previous_actions else {}
 
     def judge(self) -> SignalledTask:
         """The robot's signal says what is solved."""
@@ -92,14 +99,21 @@ def simulation(setting: Setting, seed: int, should_stop: Callable[[], bool]) -> 
     """The policy from simulation; whether it is there."""
     run_dir = setting.root / f"sim-{seed}"
     prior = setting.root / f"sim_demos-{seed}.zarr"
-    setup = load_task(setting.task)
+    options = TaskOptions(env_kwargs=setting.env_kwargs)
+    setup = load_task(setting.task, options)
     if not prior.exists():
-        plan = Plan(setup=setup, task_options=TaskOptions(), episodes=DEMONSTRATIONS, noise=NOISE, seed=1000 * seed)
+        plan = Plan(setup=setup, task_options=options, episodes=DEMONSTRATIONS, noise=NOISE, seed=1000 * seed)
         if not recorded(plan, prior):
             return False
     begun = (run_dir / CHECKPOINTS / LATEST).is_file()
     command = TrainCommand(
-        task=setting.task, prior=(prior,), preset="quickstart", env_steps=setting.sim_steps, seed=seed, run_dir=run_dir
+        task=setting.task,
+        env_kwargs=json.dumps(setting.env_kwargs),
+        prior=(prior,),
+        preset="quickstart",
+        env_steps=setting.sim_steps,
+        seed=seed,
+        run_dir=run_dir,
     )
     config = read_run_config(run_dir) if begun else resolve_training(command)
     if begun and load_checkpoint(run_dir).env_steps >= config.env_steps:
@@ -118,7 +132,7 @@ def demonstrations(setting: Setting, seed: int, address: str, should_stop: Calla
     path = setting.root / f"demos-{seed}.zarr"
     if path.exists() or should_stop():
         return path.exists()
-    options = TaskOptions(reward="stored")
+    options = TaskOptions(reward="stored", env_kwargs=setting.env_kwargs)
     plan = Plan(
         setup=load_task(setting.task, options),
         task_options=options,

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from robot_rlpd.errors import ConfigError
-from robot_rlpd.robot import ClosingRobot
+from robot_rlpd.holding import hold
+from robot_rlpd.robot import ClosingRobot, look_at
 from robot_rlpd.specs import ArraySpec
 
 if TYPE_CHECKING:
@@ -50,9 +51,18 @@ class PreviousActions(ClosingRobot):
     def step(self, action: Action) -> StepResult:
         """Step, and remember what was executed."""
         result = self._robot.step(action)
-        executed = action if result.executed_action is None else result.executed_action
-        self._actions = np.concatenate([self._actions[1:], np.asarray(executed, np.float32)[None]])
+        self._remember(action if result.executed_action is None else result.executed_action)
         return self._remembering(result)
+
+    def look(self) -> StepResult | None:
+        """What the robot sees."""
+        seen = look_at(self._robot)
+        return None if seen is None else self._remembering(seen)
+
+    def hold(self, still: Action) -> str:
+        """Hold the robot, in a way of its own where it has one."""
+        self._remember(still)
+        return hold(self._robot, still)
 
     def stop(self, reason: str) -> None:
         """Stop the robot."""
@@ -61,6 +71,9 @@ class PreviousActions(ClosingRobot):
     def close(self) -> None:
         """Close the robot."""
         self._robot.close()
+
+    def _remember(self, executed: Action) -> None:
+        self._actions = np.concatenate([self._actions[1:], np.asarray(executed, np.float32)[None]])
 
     def _remembering(self, result: StepResult) -> StepResult:
         return replace(result, observation={**result.observation, FIELD: self._actions.reshape(-1).copy()})

@@ -93,7 +93,7 @@ def make_robot(argument: str, options: TaskOptions) -> Robot:
     except BaseException:
         os.close(seat)
         raise
-    watch_beside(robot, described.watch)
+    watch_beside(robot)
     return robot
 
 

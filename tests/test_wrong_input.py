@@ -359,6 +359,12 @@ WRONG_OUTPUTS: list[tuple[str, tuple[str, ...]]] = [
     (f"{TRAIN} --cameras front_image", ("cameras: ", "found front_image", "allowed: none", "--env-kwargs")),
     (f"{TRAIN} --state-fields tcp", ("state_fields: ", "found tcp", "tcp_position")),
     (f"{TRAIN} --preset pixels --cameras front_image --frame-stack 0", ("frame_stack: found 0", ">= 1")),
+    (f"{TRAIN} --ensemble-size 3 --subset-size 4", ("subset_size: found 4", "ensemble_size (3)")),
+    (f"{TRAIN} --target-entropy nan", ("target_entropy: found nan", "finite")),
+    (
+        f'{TRAIN} --env-kwargs {{"previous_actions":99}}',
+        ("previous_actions: found 99", "0 to 16 actions"),
+    ),
     ("train --task reach --run-dir run", ("run: exists already", "--resume run")),
     ("quickstart --run-dir run", ("run: exists already", "--run-dir")),
     ("export run --out policy.onnx", ("policy.onnx: exists already", "--force")),

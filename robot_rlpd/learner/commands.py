@@ -89,6 +89,8 @@ class TrainCommand:
     RLPD."""
     initial_temperature: float | None = None
     """Starting temperature (default: the preset's)."""
+    target_entropy: float | None = None
+    """Entropy the policy keeps, nats of actions in [-1, 1]; lower is more precise (default: -0.5 per component)."""
     cameras: tuple[str, ...] = ()
     """Image fields that the policy reads, such as front_image, with an encoder of its own each (default: none)."""
     state_fields: tuple[str, ...] = ()
@@ -185,7 +187,7 @@ def resolve(command: TrainCommand) -> SessionConfig:
     preset = PRESETS[command.preset]
     names = (
         *("utd_ratio", "ensemble_size", "subset_size", "hidden_dims", "batch_size"),
-        *("offline_fraction", "initial_temperature"),
+        *("offline_fraction", "initial_temperature", "target_entropy"),
     )
     given = {name: getattr(command, name) for name in names if getattr(command, name) is not None}
     given.setdefault("subset_size", min(preset.subset_size, given.get("ensemble_size", preset.ensemble_size)))

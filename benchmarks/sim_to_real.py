@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 SIM_STEPS = {"reach": 6_000, "pick_place": 30_000}
 """Steps in simulation until the policy is at its plateau; others have the last number."""
+TARGET_ENTROPY = {"peg_insert": -6.0}
+"""Where a gripper that opens ends it all; others have the preset's."""
 
 
 def main() -> int:
@@ -77,6 +79,7 @@ def main() -> int:
         limit_steps=asked.limit_steps,
         utd_ratio=asked.utd_ratio,
         previous_actions=asked.previous_actions,
+        target_entropy=TARGET_ENTROPY.get(asked.task),
         pace=asked.pace,
         episodes=asked.episodes,
         eval_episodes=asked.eval_episodes,

@@ -57,6 +57,7 @@ class Setting:
         limit_steps: Time limit of an episode on the stand-in [control steps]; None for the task's own.
         utd_ratio: Critic updates per step on the stand-in; None for those in simulation.
         previous_actions: How many actions before are observed, in simulation and on the stand-in.
+        target_entropy: Of the policy, in simulation and on the stand-in; None for the preset's.
         pace: Of the stand-in.
         episodes: Of the measurements before and after.
         eval_episodes: Of each evaluation in between.
@@ -70,6 +71,7 @@ class Setting:
     limit_steps: int | None
     utd_ratio: int | None
     previous_actions: int
+    target_entropy: float | None
     pace: str
     episodes: int
     eval_episodes: int
@@ -111,6 +113,7 @@ def simulation(setting: Setting, seed: int, should_stop: Callable[[], bool]) -> 
         env_kwargs=json.dumps(setting.env_kwargs),
         prior=(prior,),
         preset="quickstart",
+        target_entropy=setting.target_entropy,
         env_steps=setting.sim_steps,
         seed=seed,
         run_dir=run_dir,
@@ -266,6 +269,7 @@ def scratch(setting: Setting, run_dir: Path, seed: int, address: str, robot: Rob
         prior=(setting.root / f"demos-{seed}.zarr",),
         preset="quickstart",
         utd_ratio=setting.utd_ratio,
+        target_entropy=setting.target_entropy,
         max_episode_steps=setting.limit_steps,
         env_steps=env_steps,
         eval_every=max(1, env_steps // EVALUATIONS),

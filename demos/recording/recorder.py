@@ -35,7 +35,8 @@ POLL_PERIOD_S = 0.02
 LOOK_PERIOD_S = 0.1
 """How often the robot's cameras are looked at while no episode runs [s]."""
 RETRY_S = 2.0
-"""An episode for which a camera gave no image is tried again after so long, where no operator begins it [s]."""
+"""After a camera was lost the next episode begins so much later, where nobody begins it and nothing tells of cameras
+between episodes [s]."""
 GRACE_S = 0.5
 """`success` so soon after an episode was meant for that, which ended by itself, and does not begin the next [s]."""
 ENDINGS: tuple[Request, ...] = ("stop", "success", "failure", "discard", "rerecord", "quit")
@@ -96,7 +97,7 @@ class Recorder:
         self._ending: Request | None = None
         self._interrupting = False
         self._camera_lost = ""
-        self._looked_s = -math.inf
+        self._looked_s, self._can_look = -math.inf, False
 
     def run(self) -> RecordReport:
         """Record until enough episodes are kept, the attempts are used up, or somebody quits."""
@@ -121,7 +122,6 @@ class Recorder:
     def _wait(self, phase: Phase) -> bool:
         """Between episodes, until the next may begin; False to end the session."""
         began_s = self._clock.now_s()
-        begin_s = began_s + self._pause_s()
         grace_s = began_s + (GRACE_S if self.report.attempts else 0.0)
         paused = False
         while True:
@@ -140,7 +140,7 @@ class Recorder:
                         return True
             if self._should_quit():
                 return False
-            if not paused and self._clock.now_s() >= begin_s and self._sees_all():
+            if not paused and self._clock.now_s() >= began_s + self._pause_s() and self._sees_all():
                 return True
             self._tell("paused" if paused else phase)
             self._meter.look_at_disk()
@@ -151,7 +151,7 @@ class Recorder:
         wished_s = self._options.reset_time_s
         if wished_s is None:
             return math.inf
-        least_s = RETRY_S if self._camera_lost else 0.0
+        least_s = RETRY_S if self._camera_lost and not self._can_look else 0.0
         return max(wished_s, least_s) if self.state.attempt else 0.0
 
     def _look(self) -> None:
@@ -161,6 +161,7 @@ class Recorder:
             return
         self._looked_s = now_s
         result = look_at(self._robot)
+        self._can_look = result is not None
         if result is None:
             self._cameras.forget()
         else:

@@ -59,7 +59,7 @@ CAMERA_TIMEOUT_S = 0.2
 LONGEST_OUTAGE = 20
 """Steps; twice as many as the recorder bears."""
 DISK_MB = (6, 30)
-FILLED_BYTES_PER_S = 2_000_000
+FILLED_BYTES_PER_S = 1_000_000
 GREYS = 200
 """Step t shows the grey t % GREYS; JPEG keeps it to within 3."""
 LONGEST_S = 3.0
@@ -152,7 +152,7 @@ class Tell(SilentListener):
         os.write(1, f"{self._uuid} {self._keeper.acknowledged_steps}\n".encode())
 
 
-def record_for_ever(path: Path) -> None:
+def record_for_ever(path: Path, first_seed: int) -> None:
     """The program that is killed."""
     spec = film_spec(128, 128, 2, RATE_HZ)
     keeper = WriterProcess(path, spec, exist_ok=True)
@@ -161,6 +161,7 @@ def record_for_ever(path: Path) -> None:
         episodes=10**9,
         max_attempts=10**9,
         keep_failures=True,
+        first_seed=first_seed,
         camera_timeout_s=CAMERA_TIMEOUT_S,
         info=EpisodeInfo(),
     )
@@ -176,9 +177,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="decides the instants")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--record", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--first-seed", type=int, default=0, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.record is not None:
-        record_for_ever(arguments.record)
+        record_for_ever(arguments.record, arguments.first_seed)
     with tempfile.TemporaryDirectory() as folder:
         result = {
             "killed": kill_recorders(Path(folder) / "store", arguments.trials, arguments.seed),
@@ -199,7 +201,7 @@ def kill_recorders(path: Path, trials: int, seed: int) -> dict[str, Any]:
     promised: dict[str, int] = {}
     running = 0
     for trial in range(trials):
-        told = _record_and_kill(path, SIDES[trial % len(SIDES)], rng.uniform(0.0, LONGEST_S))
+        told = _record_and_kill(path, SIDES[trial % len(SIDES)], rng.uniform(0.0, LONGEST_S), first_seed=1000 * trial)
         promised |= told
         running += int(bool(told) and list(told.values())[-1] < EPISODE_STEPS)
         _recover(path)
@@ -214,7 +216,7 @@ def fill_disks(folder: Path, disks: int, seed: int) -> dict[str, Any]:
         place = folder / f"disk{disk}"
         place.mkdir()
         try:
-            promised = _record_until_full(place, int(rng.integers(*DISK_MB)))
+            promised = _record_until_full(place, int(rng.integers(*DISK_MB)), first_seed=1000 * disk)
         except PermissionError as error:
             return {"disks": 0, "why": str(error)}
         _recover(place / "store")
@@ -250,7 +252,7 @@ def look(path: Path, promised: dict[str, int]) -> dict[str, int]:
     }
 
 
-def _record_until_full(place: Path, size_mb: int) -> dict[str, int]:
+def _record_until_full(place: Path, size_mb: int, first_seed: int) -> dict[str, int]:
     """Acknowledged steps by episode; what is left on the full disk is put into `place`.
 
     Raises:
@@ -258,10 +260,12 @@ def _record_until_full(place: Path, size_mb: int) -> dict[str, int]:
     """
     disk = place / "disk"
     disk.mkdir()
+    recorder = f"{shlex.quote(sys.executable)} -m benchmarks.recorder_crash"
     script = (
         f"mount -t tmpfs -o size={size_mb}m none {disk} || exit 77; "
-        f"while head -c {FILLED_BYTES_PER_S} /dev/zero >> {disk}/other 2> /dev/null; do sleep 1; done & "
-        f"{shlex.quote(sys.executable)} -m benchmarks.recorder_crash --record {disk}/store; "
+        f"(while [ ! -d {disk}/store-spool ]; do sleep 0.1; done; "
+        f"while head -c {FILLED_BYTES_PER_S} /dev/zero >> {disk}/other 2> /dev/null; do sleep 1; done) & "
+        f"{recorder} --record {disk}/store --first-seed {first_seed}; "
         f"kill $! 2> /dev/null; cp -a {disk}/store {disk}/store-spool {place}"
     )
     process = subprocess.run(["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True, check=False)
@@ -277,9 +281,10 @@ def _acknowledged(lines: Iterable[str]) -> dict[str, int]:
     return {uuid: int(steps) for uuid, steps in (line.split() for line in lines)}
 
 
-def _record_and_kill(path: Path, side: str, after_s: float) -> dict[str, int]:
+def _record_and_kill(path: Path, side: str, after_s: float, first_seed: int) -> dict[str, int]:
     """Acknowledged steps by episode, at the moment of the kill."""
-    command = [sys.executable, "-m", "benchmarks.recorder_crash", "--record", str(path)]
+    program = [sys.executable, "-m", "benchmarks.recorder_crash"]
+    command = [*program, "--record", str(path), "--first-seed", str(first_seed)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert process.stdout is not None
     writer = int(process.stdout.readline().split()[1])

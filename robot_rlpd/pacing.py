@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from robot_rlpd.clock import Clock, MonotonicClock, Rate
+from robot_rlpd.holding import hold
 from robot_rlpd.robot import ClosingRobot, look_at
 
 if TYPE_CHECKING:
@@ -35,6 +36,10 @@ class PacedRobot(ClosingRobot):
     def look(self) -> StepResult | None:
         """What the robot sees."""
         return look_at(self._robot)
+
+    def hold(self, still: Action) -> str:
+        """Hold the robot; the next command begins a period of its own."""
+        return hold(self._robot, still)
 
     def stop(self, reason: str) -> None:
         """Stop the robot."""

@@ -26,6 +26,7 @@ from robot_rlpd.registry import load_entry_point
 from robot_rlpd.robot import Policy, Robot, Source
 from robot_rlpd.safety import SafeRobot
 from robot_rlpd.task import SignalTask, Task, TaskSetup
+from robot_rlpd.watchdog import DRIVEN, watched
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,7 +112,7 @@ def _open(plan: Plan, make_device: Callable[[DeviceOptions], Policy] | None, sta
     if hasattr(device, "close"):
         stack.callback(device.close)
     paced = device.source is Source.HUMAN and not plan.robot.startswith(("tcp://", "ipc://"))
-    robot = stack.enter_context(SafeRobot(PacedRobot(driver) if paced else driver))
+    robot: Robot = stack.enter_context(watched(PacedRobot(driver), DRIVEN) if paced else SafeRobot(driver))
     keeper = _open_keeper(plan, robot, stack)
     return _Parts(
         robot=robot,

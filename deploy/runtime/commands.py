@@ -25,13 +25,12 @@ from robot_rlpd.episode import Episode
 from robot_rlpd.errors import ConfigError
 from robot_rlpd.evaluation import EVALUATION_SEED_OFFSET, Evaluation
 from robot_rlpd.interrupt import stop_on_signals
-from robot_rlpd.limits import SafetyLimits, Watch
 from robot_rlpd.pacing import PacedRobot
 from robot_rlpd.progress import ProgressLine
 from robot_rlpd.safety import SafeRobot
 from robot_rlpd.specs import check_contract
 from robot_rlpd.task import SignalTask, Task, TaskOptions, TaskSetup, load_task
-from robot_rlpd.watchdog import watch_beside
+from robot_rlpd.watchdog import AUTONOMOUS, watched
 
 if TYPE_CHECKING:
     from robot_rlpd.robot import Robot
@@ -67,10 +66,10 @@ class RunConfig:
     this process, else 0."""
     ramp_s: float | None = None
     """Seconds over which the policy's actions then grow to their full size; default as for --hold-s."""
-    command_timeout_s: float = 2.0
+    command_timeout_s: float = AUTONOMOUS.command_timeout_s or 0.0
     """Seconds that the policy may take over one action before the robot is stopped; 0 waits for ever. Real pace in this
     process only: a served robot's side has its own watchdog."""
-    max_missed_ticks: int = 10
+    max_missed_ticks: int = AUTONOMOUS.max_missed_ticks or 0
     """Actions in a row that may come more than a period late before the robot is stopped; 0 for any number.
     Likewise."""
     real_time_priority: int | None = None
@@ -191,7 +190,7 @@ def _timed(driven: Driven, robot: Robot, started_s: float) -> dict[str, Any]:
 
 def _filtered(robot: Robot) -> dict[str, Any]:
     """What the safety filter changed; null where it works on a served robot's side."""
-    names = ("clipped_actions", "limited_actions", "limited_by")
+    names = ("clipped_actions", "limited_actions", "limited_by", "holds")
     counts = robot.counts.to_json() if isinstance(robot, SafeRobot) else dict.fromkeys(names)
     return {name: counts[name] for name in names}
 
@@ -217,11 +216,13 @@ def _open(config: RunConfig, policy: OnnxPolicy, options: TaskOptions) -> Robot:
         return robot  # limits and pace are on its own side
     if config.pace == "fast":
         return SafeRobot(robot)
-    watch = Watch(command_timeout_s=config.command_timeout_s or None, max_missed_ticks=config.max_missed_ticks or None)
+    watch = replace(
+        AUTONOMOUS,
+        command_timeout_s=config.command_timeout_s or None,
+        max_missed_ticks=config.max_missed_ticks or None,
+    )
     clock = MonotonicClock() if config.real_time_priority is None else SpinningClock()
-    safe = SafeRobot(PacedRobot(robot, clock), SafetyLimits(watch=watch))
-    watch_beside(safe, watch)
-    return safe
+    return watched(PacedRobot(robot, clock), watch)
 
 
 def _recorder(path: Path, robot: Robot, policy: OnnxPolicy, stack: contextlib.ExitStack) -> Listener:

@@ -11,16 +11,18 @@ from numpy.typing import NDArray
 from robot_rlpd.errors import ConfigError
 from robot_rlpd.evaluation import wilson_interval
 from robot_rlpd.learner.csv_tables import COUNTERS
-from robot_rlpd.learner.metrics import END, START, flat
+from robot_rlpd.learner.metrics import END, RATE, START, flat
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     Record = Mapping[str, Any]
 
-Axis = Literal["env_steps", "wall_s"]
+Axis = Literal["env_steps", "wall_s", "robot_min"]
 KINDS = ("evaluation", "train", "episode")
 """Where a metric's name is looked for, in this order."""
+PER_EPISODE = ("episode", "intervention")
+"""Kinds of records of one training episode each: their metrics are averaged over several."""
 ALIASES = {"return": "mean_return"}
 DEFAULT_METRIC = "success_rate"
 INTERVALS = ("evaluation/success_rate", "episode/success")
@@ -96,16 +98,26 @@ def run_curve(records: Sequence[Record], metric: Metric, axis: Axis, *, window: 
     rows = [row for row in rows if isinstance(row.get(metric.name), int | float)]
     y = np.array([row[metric.name] for row in rows], np.float64)
     counts = np.array([row.get("episodes", 0) for row in rows], np.float64)
-    if metric.kind == "episode":
+    if metric.kind in PER_EPISODE:
         y, counts = _moving_mean(y, window)
     # A robot's run that was killed keeps its steps, but goes on from the training time of its checkpoint.
-    x = np.maximum.accumulate(np.array([row[axis] for row in rows], np.float64))
+    over = "env_steps" if axis == "robot_min" else axis
+    x = np.maximum.accumulate(np.array([row[over] for row in rows], np.float64))
+    if axis == "robot_min":
+        x /= 60.0 * _control_rate_hz(records)
     x, y, counts = _shortened(x), _shortened(y), _shortened(counts)
     low = high = np.full_like(y, np.nan)
     if str(metric) in INTERVALS:
         bounds = [wilson_interval(round(share * n), round(n)) for share, n in zip(y, counts, strict=True)]
         low, high = np.array(bounds, np.float64).reshape(-1, 2).T
     return Curve(x=x, y=y, low=low, high=high, seeds=np.ones(len(x), np.int64))
+
+
+def _control_rate_hz(records: Sequence[Record]) -> float:
+    rates = [record[RATE] for record in records if record["kind"] == START and RATE in record]
+    if not rates:
+        raise ConfigError("a run does not tell its control rate", field="x", found="robot_min", allowed="env_steps")
+    return float(rates[-1])
 
 
 def _moving_mean(values: NDArray[np.float64], window: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

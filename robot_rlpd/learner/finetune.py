@@ -199,7 +199,8 @@ class FinetuneSession(Session):
         if self._corrector is not None or taken:
             self.interventions.add(taken, len(episode))
             counts = self.interventions
-            values = {"steps": taken, "rate": counts.per_episode[-1], "recent_rate": float(np.mean(counts.per_episode))}
+            self.log.taken_over = float(np.mean(counts.per_episode))
+            values = {"steps": taken, "rate": counts.per_episode[-1], "recent_rate": self.log.taken_over}
             self.log.write("intervention", self.env_steps, self.learner.gradient_steps, values)
 
     def _add_to_prior(self, step: Step, *, begins: bool) -> None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 FILE_NAME = "metrics.jsonl"
 START, END = "start", "end"
+RATE = "control_rate_hz"
+"""In a start record: what environment steps are worth in time on the robot."""
 
 
 class MetricsView(Protocol):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from robot_rlpd.learner.curves import Curve, Metric
+from robot_rlpd.learner.curves import PER_EPISODE, Curve, Metric
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +26,10 @@ STYLES = ("-", "--", ":", "-.")
 """Beyond as many groups as there are colours, the next style."""
 MARKED_POINTS = 40
 """A curve of more points has no markers."""
-SHARES = ("success_rate", "recent_success_rate", "success", "solved_step_share", "ci95_low", "ci95_high")
+SHARES = (
+    *("success_rate", "recent_success_rate", "success", "solved_step_share", "ci95_low", "ci95_high"),
+    *("rate", "recent_rate"),
+)
 """Metrics between 0 and 1."""
 HOURS_FROM_S = 7200.0
 """Shorter times are shown in minutes [s]."""
@@ -111,13 +114,20 @@ def _draw_curve(axes: Axes, index: int, curve: Curve, scale: float) -> Line2D:
 def _x_axis(panels: Sequence[Panel], axis: Axis) -> tuple[float, str]:
     if axis == "env_steps":
         return 1.0, "environment steps"
+    if axis == "robot_min":
+        return 1.0, "time on the robot [min]"
     ends_s = [float(curve.x[-1]) for panel in panels for curve in panel.curves.values() if len(curve.x)]
     return (3600.0, "training time [h]") if max(ends_s, default=0.0) > HOURS_FROM_S else (60.0, "training time [min]")
 
 
 def _y_label(metric: Metric, window: int) -> str:
-    where = {"evaluation": "evaluation", "train": "training", "episode": f"last {window} training episodes"}
-    return f"{metric.name.replace('_', ' ')}\n({where.get(metric.kind, metric.kind)})"
+    where: dict[str, str] = {
+        "evaluation": "evaluation",
+        "train": "training",
+        **dict.fromkeys(PER_EPISODE, f"last {window} training episodes"),
+    }
+    name = f"{metric.kind} {metric.name}" if metric.kind == "intervention" else metric.name
+    return f"{name.replace('_', ' ')}\n({where.get(metric.kind, metric.kind)})"
 
 
 def _seeds(count: int) -> str:

@@ -44,7 +44,7 @@ def plot_curves(
         out: File to write; its ending, one of `SUFFIXES`, chooses the kind.
         title: Above the plot.
         metrics: Names as `find_metrics` takes them.
-        x: Over environment steps or training time.
+        x: Over environment steps, training time, or time on the robot.
         window: Episodes over which metrics of training episodes are averaged.
 
     Returns:
@@ -89,7 +89,8 @@ class PlotCommand:
     metrics.jsonl such as q_mean, critic_loss, temperature, env_steps_per_s, and of training episodes success, length;
     KIND/NAME where several kinds have the name."""
     x: Axis = "env_steps"
-    """env_steps: environment steps; wall_s: training time, in minutes or hours."""
+    """env_steps: environment steps; wall_s: training time, in minutes or hours; robot_min: environment steps over the
+    control rate, in minutes."""
     window: int = 20
     """Episodes over which metrics of training episodes are averaged."""
     title: str = ""

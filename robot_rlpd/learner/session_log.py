@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from robot_rlpd.learner.metrics import MetricsLog
+from robot_rlpd.learner.metrics import RATE, MetricsLog
 from robot_rlpd.learner.q_range import QRangeAlarm
 from robot_rlpd.learner.updater import check_finite
 from robot_rlpd.progress import ProgressLine
@@ -36,6 +36,7 @@ class SessionLog:
 
     Attributes:
         warm_up: Who acts before training starts, for the line.
+        taken_over: Share of the last episodes' steps that somebody took over, for the line; None where nobody can.
     """
 
     def __init__(self, config: SessionConfig, run_dir: Path) -> None:
@@ -45,6 +46,7 @@ class SessionLog:
         self._recent = deque[bool](maxlen=20)
         self._return = 0.0
         self.warm_up = "random"
+        self.taken_over: float | None = None
 
     @contextlib.contextmanager
     def opened(self, env_steps: int, trained_s: float) -> Iterator[None]:
@@ -56,9 +58,9 @@ class SessionLog:
         ):
             yield
 
-    def start(self, env_steps: int, gradient_steps: int, prior: PriorReport) -> None:
+    def start(self, env_steps: int, gradient_steps: int, prior: PriorReport, *, rate_hz: float) -> None:
         """The session begins or goes on."""
-        self.write("start", env_steps, gradient_steps, {"prior": str(prior)})
+        self.write("start", env_steps, gradient_steps, {"prior": str(prior), RATE: rate_hz})
 
     def write(self, kind: str, env_steps: int, gradient_steps: int, values: Mapping[str, Any]) -> None:
         """Append one record to the metrics."""
@@ -112,6 +114,8 @@ class SessionLog:
             f"{values['env_steps_per_s']:.0f} steps/s",
             f"solved {sum(self._recent)}/{len(self._recent)} recent",
         ]
+        if self.taken_over is not None:
+            parts.append(f"taken over {self.taken_over:.0%}")
         if "q_mean" in values:
             parts.append(f"Q {values['q_mean']:.1f}")
             parts.append(f"temperature {values['temperature']:.3f}")

@@ -127,7 +127,9 @@ def test_serve_tells_at_its_end_what_limits_held_back(
         ended = json.loads(told)
         assert (ended["clipped_actions"], ended["limited_actions"], ended["limited_by"]["velocity"]) == (1, 2, 2)
     else:
-        assert told.endswith("1 actions clipped, 0 refused; held back by limits: 2 of 3 steps (bounds 1, velocity 2)")
+        assert told.endswith(
+            "1 actions clipped, 0 refused, held 0 times; held back by limits: 2 of 3 steps (bounds 1, velocity 2)"
+        )
 
 
 @pytest.mark.parametrize(("pace", "paced"), [("real", True), ("fast", False)])
@@ -135,17 +137,23 @@ def test_serve_paces_inside_the_safety_filter(
     fake: FakeRobot, pace: str, paced: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     inside: list[Robot] = []
+    served: list[Robot] = []
 
-    class Recorded(SafeRobot):
+    class Recorded(PacedRobot):
         def __init__(self, robot: Robot) -> None:
             inside.append(robot)
             super().__init__(robot)
 
-    monkeypatch.setattr(commands, "SafeRobot", Recorded)
-    monkeypatch.setattr(RobotServer, "serve_once", lambda self: os.kill(os.getpid(), signal.SIGINT))
+    def interrupt(server: RobotServer) -> None:
+        served.append(server.service.robot)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(commands, "PacedRobot", Recorded)
+    monkeypatch.setattr(RobotServer, "serve_once", interrupt)
     config = ServeConfig(robot="fake:one", address=ANYWHERE, pace="real" if pace == "real" else "fast")
     assert serve(config) == 0
-    assert isinstance(inside[0], PacedRobot) == paced
+    assert inside == [fake] * paced
+    assert isinstance(served[0], SafeRobot)
     assert fake.closed
     assert "serving robot 'fake' at tcp://127.0.0.1:" in capsys.readouterr().out
 

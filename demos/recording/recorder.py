@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from demos.recording.cameras import CameraWatch
 from demos.recording.keeper import KeepListener
+from demos.recording.lookout import Lookout
 from demos.recording.options import RecordOptions, RecordReport
 from demos.recording.state import Meter, RecorderState
 from demos.teleop.device import Controls
 from robot_rlpd.clock import MonotonicClock
 from robot_rlpd.episode import Ended, EpisodeInfo
-from robot_rlpd.robot import look_at
 from robot_rlpd.rollout import SilentListener, rollout
 
 if TYPE_CHECKING:
@@ -32,10 +32,9 @@ if TYPE_CHECKING:
 
 POLL_PERIOD_S = 0.02
 """How often the controls are looked at while no episode runs [s]."""
-LOOK_PERIOD_S = 0.1
-"""How often the robot's cameras are looked at while no episode runs [s]."""
 RETRY_S = 2.0
-"""An episode for which a camera gave no image is tried again after so long, where no operator begins it [s]."""
+"""After a camera was lost the next episode begins so much later, where nobody begins it and nothing tells of cameras
+between episodes [s]."""
 GRACE_S = 0.5
 """`success` so soon after an episode was meant for that, which ended by itself, and does not begin the next [s]."""
 ENDINGS: tuple[Request, ...] = ("stop", "success", "failure", "discard", "rerecord", "quit")
@@ -88,7 +87,8 @@ class Recorder:
         self._clock = clock or MonotonicClock()
         self._meter = Meter(self.state, robot.spec, self._clock, path, in_real_time=in_real_time)
         self._cameras = CameraWatch(options.camera_timeout_s)
-        self._on_state, self._on_look, self._should_quit = on_state, on_look, should_quit
+        self._lookout = Lookout(robot, self._cameras, self._clock, on_look)
+        self._on_state, self._should_quit = on_state, should_quit
         self._listener = KeepListener(keeper, self._judge)
         self._listeners: list[Listener] = [self._listener, _StateListener(self), *listeners]
         self._seed = options.first_seed
@@ -96,7 +96,6 @@ class Recorder:
         self._ending: Request | None = None
         self._interrupting = False
         self._camera_lost = ""
-        self._looked_s = -math.inf
 
     def run(self) -> RecordReport:
         """Record until enough episodes are kept, the attempts are used up, or somebody quits."""
@@ -121,16 +120,16 @@ class Recorder:
     def _wait(self, phase: Phase) -> bool:
         """Between episodes, until the next may begin; False to end the session."""
         began_s = self._clock.now_s()
-        begin_s = began_s + self._pause_s()
         grace_s = began_s + (GRACE_S if self.report.attempts else 0.0)
         paused = False
         while True:
-            self._look()
+            self._lookout.look()
+            self.state.missing_cameras = self._cameras.missing_s
             for request in self._requests():
                 if request == "quit":
                     return False
                 wanted = request == "start" or (request == "success" and self._clock.now_s() >= grace_s)
-                if wanted and self._sees_all():
+                if wanted and (phase == "done" or self._sees_all()):
                     return True
                 if request == "pause":
                     paused = not paused
@@ -140,7 +139,7 @@ class Recorder:
                         return True
             if self._should_quit():
                 return False
-            if not paused and self._clock.now_s() >= begin_s and self._sees_all():
+            if not paused and self._clock.now_s() >= began_s + self._pause_s() and self._sees_all():
                 return True
             self._tell("paused" if paused else phase)
             self._meter.look_at_disk()
@@ -151,23 +150,8 @@ class Recorder:
         wished_s = self._options.reset_time_s
         if wished_s is None:
             return math.inf
-        least_s = RETRY_S if self._camera_lost else 0.0
+        least_s = RETRY_S if self._camera_lost and not self._lookout.can_look else 0.0
         return max(wished_s, least_s) if self.state.attempt else 0.0
-
-    def _look(self) -> None:
-        """Between episodes, now and then: what the robot sees. Of one that does not tell nothing is known."""
-        now_s = self._clock.now_s()
-        if now_s - self._looked_s < LOOK_PERIOD_S:
-            return
-        self._looked_s = now_s
-        result = look_at(self._robot)
-        if result is None:
-            self._cameras.forget()
-        else:
-            self._cameras.observe(result)
-            if self._on_look is not None:
-                self._on_look(result.observation)
-        self.state.missing_cameras = self._cameras.missing_s
 
     def _sees_all(self) -> bool:
         """Whether an episode may begin; the operator is told why not."""

@@ -77,6 +77,7 @@ class WriterProcess:
         self._running_slots: set[int] = set()
         self._can_undo = False
         self._failed = False
+        self._error: RobotRlpdError | None = None
         self.acknowledged_steps = 0
         try:
             self._send(handover.Open(str(path), to_builtins(spec), exist_ok, codec))
@@ -185,15 +186,19 @@ class WriterProcess:
         if isinstance(message, handover.Failed):
             self._failed = True
             self._process.wait()
-            raise _error_of(message)
+            self._error = _error_of(message)
+            raise self._error
         if isinstance(message, handover.Spooled):
             self._free.append(message.slot)
             self.acknowledged_steps += int(message.slot in self._running_slots)
             self._running_slots.discard(message.slot)
         return message
 
-    def _died(self) -> StoreError:
+    def _died(self) -> RobotRlpdError:
+        """What the writer said before it ended, or how it ended."""
         self._failed = True
+        if self._error is not None:
+            return self._error
         status = self._process.wait()
         how = f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
         return StoreError(

@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Protocol
 
-from demos.teleop.drive import Drive
-from robot_rlpd.errors import ConfigError, RobotError
-from robot_rlpd.robot import Source
+from demos.teleop.polled import PolledDevice
+from robot_rlpd.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from demos.teleop.device import DeviceOptions, Request
-    from robot_rlpd.robot import Action, Observation
     from robot_rlpd.specs import ActionSpec
 
 LEFT_X, LEFT_Y, RIGHT_X, RIGHT_Y = range(4)
@@ -58,7 +56,7 @@ class Controller(Protocol):
         ...
 
 
-class GamepadDevice:
+class GamepadDevice(PolledDevice):
     """Left stick: first two components, right stick: third and last, cross: the others; see `HELP` for the buttons.
 
     Args:
@@ -70,57 +68,37 @@ class GamepadDevice:
         ConfigError: The robot takes no deltas.
     """
 
-    source = Source.HUMAN
-
     def __init__(self, action_spec: ActionSpec, controller: Controller, pump: Callable[[], object]) -> None:
-        self._drive = Drive(action_spec, device="gamepad")
+        super().__init__(action_spec, name="gamepad")
         self._controller = controller
         self._pump = pump
         self._pressed: set[int] = set()
-        self._requests: list[Request] = []
 
-    def poll(self) -> list[Request]:
-        """The buttons that were pressed."""
-        self._read()
-        requests, self._requests = self._requests, []
-        return requests
+    def read(self) -> None:
+        """The buttons that were pressed since."""
+        self._pump()
+        if not self._controller.attached():
+            raise self.unplugged()
+        pressed = {button for button in (A, *BUTTONS) if self._controller.get_button(button)}
+        for button in sorted(pressed - self._pressed):
+            if button == A:
+                self.switch_gripper()
+            else:
+                self.ask(BUTTONS[button])
+        self._pressed = pressed
 
-    def reset(self) -> None:
-        """A new episode: the gripper at its upper bound, nothing asked for."""
-        self._read()
-        self._requests.clear()
-        self._drive.reset()
-
-    def __call__(self, observation: Observation) -> Action:
-        """What the sticks say.
-
-        Raises:
-            RobotError: The pad is unplugged.
-        """
-        del observation
-        self._read()
+    def axes(self) -> list[float]:
+        """Sticks and cross; slower while the left shoulder is pressed."""
         axes = [-self._axis(LEFT_Y), -self._axis(LEFT_X), -self._axis(RIGHT_Y)]
         button = self._controller.get_button
         axes += [float(button(high)) - float(button(low)) for high, low in ((UP, DOWN), (LEFT, RIGHT))]
         axes.insert(self._drive.num_axes - 1 if self._drive.num_axes > 3 else 5, -self._axis(RIGHT_X))
         speed = SLOW if button(SHOULDER) else 1.0
-        return self._drive.action([speed * axis for axis in axes])
+        return [speed * axis for axis in axes]
 
     def close(self) -> None:
         """Let go of the pad."""
         self._controller.quit()
-
-    def _read(self) -> None:
-        self._pump()
-        if not self._controller.attached():
-            raise RobotError("unplugged", field="device gamepad", hint="plug it in and go on with --resume")
-        pressed = {button for button in (A, *BUTTONS) if self._controller.get_button(button)}
-        for button in sorted(pressed - self._pressed):
-            if button == A:
-                self._drive.gripper_high = not self._drive.gripper_high
-            else:
-                self._requests.append(BUTTONS[button])
-        self._pressed = pressed
 
     def _axis(self, axis: int) -> float:
         value = max(-1.0, self._controller.get_axis(axis) / FULL)

@@ -9,13 +9,11 @@ import termios
 import tty
 from typing import TYPE_CHECKING, Protocol
 
-from demos.teleop.drive import Drive
+from demos.teleop.polled import PolledDevice
 from robot_rlpd.errors import ConfigError
-from robot_rlpd.robot import Source
 
 if TYPE_CHECKING:
     from demos.teleop.device import DeviceOptions, Request
-    from robot_rlpd.robot import Action, Observation
     from robot_rlpd.specs import ActionSpec
 
 MOVES = ("ws", "ad", "rf", "ik", "jl", "uo")
@@ -120,7 +118,7 @@ class KeyboardControls:
         self._keys.close()
 
 
-class KeyboardDevice:
+class KeyboardDevice(PolledDevice):
     """Drives delta components with keys and toggles the gripper.
 
     Args:
@@ -132,57 +130,46 @@ class KeyboardDevice:
         ConfigError: The robot takes no deltas.
     """
 
-    source = Source.HUMAN
-
     def __init__(self, action_spec: ActionSpec, control_rate_hz: float, keys: Keys) -> None:
-        self._drive = Drive(action_spec, device="keyboard")
+        super().__init__(action_spec, name="keyboard")
         self._keys = keys
         self._hold_steps = max(1, round(HOLD_S * control_rate_hz))
         self._speed = 1.0
-        self._requests: list[Request] = []
         moves = MOVES[: self._drive.num_axes]
         self._moves = {key: (i, sign) for i, pair in enumerate(moves) for key, sign in zip(pair, (1, -1), strict=True)}
         self._held: dict[int, tuple[int, int]] = {}
 
-    def poll(self) -> list[Request]:
-        """What was asked for."""
-        self._read()
-        requests, self._requests = self._requests, []
-        return requests
-
-    def reset(self) -> None:
-        """A new episode: standing still, the gripper at its upper bound, no keys from before."""
-        self._keys.read()
-        self._requests.clear()
-        self._held.clear()
-        self._drive.reset()
-
-    def __call__(self, observation: Observation) -> Action:
-        """The action that the keys say."""
-        del observation
-        self._read()
-        axes = [0.0] * self._drive.num_axes
-        for axis, (sign, _) in self._held.items():
-            axes[axis] = sign * self._speed
-        self._held = {axis: (sign, left - 1) for axis, (sign, left) in self._held.items() if left > 1}
-        return self._drive.action(axes)
-
-    def close(self) -> None:
-        """Give the terminal back."""
-        self._keys.close()
-
-    def _read(self) -> None:
+    def read(self) -> None:
+        """What was typed since."""
         for typed in split_keys(self._keys.read()):
             key = ARROWS.get(typed, typed)
             if key in self._moves:
                 axis, sign = self._moves[key]
                 self._held[axis] = (sign, self._hold_steps)
             elif key == " ":
-                self._drive.gripper_high = not self._drive.gripper_high
+                self.switch_gripper()
             elif key in CONTROLS:
-                self._requests.append(CONTROLS[key])
+                self.ask(CONTROLS[key])
             elif key in "123456789":
                 self._speed = int(key) / 9.0
+
+    def axes(self) -> list[float]:
+        """The keys that are held; a terminal does not tell when one is let go, so each counts for a moment."""
+        axes = [0.0] * self._drive.num_axes
+        for axis, (sign, _) in self._held.items():
+            axes[axis] = sign * self._speed
+        self._held = {axis: (sign, left - 1) for axis, (sign, left) in self._held.items() if left > 1}
+        return axes
+
+    def reset(self) -> None:
+        """Standing still too, and no keys from before."""
+        self._keys.read()
+        super().reset()
+        self._held.clear()
+
+    def close(self) -> None:
+        """Give the terminal back."""
+        self._keys.close()
 
 
 def make_device(options: DeviceOptions) -> KeyboardDevice:

@@ -6,13 +6,11 @@ import struct
 import sys
 from typing import TYPE_CHECKING, Any, Protocol
 
-from demos.teleop.drive import Drive
-from robot_rlpd.errors import ConfigError, RobotError
-from robot_rlpd.robot import Source
+from demos.teleop.polled import PolledDevice
+from robot_rlpd.errors import ConfigError
 
 if TYPE_CHECKING:
-    from demos.teleop.device import DeviceOptions, Request
-    from robot_rlpd.robot import Action, Observation
+    from demos.teleop.device import DeviceOptions
     from robot_rlpd.specs import ActionSpec
 
 VENDORS = (0x256F, 0x046D)
@@ -39,7 +37,7 @@ class HidDevice(Protocol):
         ...
 
 
-class SpaceMouseDevice:
+class SpaceMouseDevice(PolledDevice):
     """Forward, left and up move the first three components; turning about them the next three.
 
     Args:
@@ -50,59 +48,37 @@ class SpaceMouseDevice:
         ConfigError: The robot takes no deltas.
     """
 
-    source = Source.HUMAN
-
     def __init__(self, action_spec: ActionSpec, hid: HidDevice) -> None:
-        self._drive = Drive(action_spec, device="spacemouse")
+        super().__init__(action_spec, name="spacemouse")
         self._hid = hid
         self._raw = [0] * 6
         self._buttons = 0
-        self._requests: list[Request] = []
 
-    def poll(self) -> list[Request]:
-        """The right button."""
-        self._read()
-        requests, self._requests = self._requests, []
-        return requests
-
-    def reset(self) -> None:
-        """A new episode: the gripper at its upper bound, nothing asked for."""
-        self._read()
-        self._requests.clear()
-        self._drive.reset()
-
-    def __call__(self, observation: Observation) -> Action:
-        """What the cap says.
-
-        Raises:
-            RobotError: The device is unplugged.
-        """
-        del observation
-        self._read()
-        right, back, down, pitch, roll, yaw = (_scaled(value) for value in self._raw)
-        return self._drive.action([-back, -right, -down, -roll, -pitch, -yaw])
-
-    def close(self) -> None:
-        """Let go of the device."""
-        self._hid.close()
-
-    def _read(self) -> None:
+    def read(self) -> None:
+        """All reports that came since."""
         try:
             while report := self._hid.read(64):
                 self._take(bytes(report))
         except OSError:
-            raise RobotError(
-                "unplugged", field="device spacemouse", hint="plug it in and go on with --resume"
-            ) from None
+            raise self.unplugged() from None
+
+    def axes(self) -> list[float]:
+        """Where the cap is."""
+        right, back, down, pitch, roll, yaw = (_scaled(value) for value in self._raw)
+        return [-back, -right, -down, -roll, -pitch, -yaw]
+
+    def close(self) -> None:
+        """Let go of the device."""
+        self._hid.close()
 
     def _take(self, report: bytes) -> None:
         kind, values = report[0], report[1:]
         if kind == BUTTONS and values:
             pressed, self._buttons = values[0] & ~self._buttons, values[0]
             if pressed & LEFT_BUTTON:
-                self._drive.gripper_high = not self._drive.gripper_high
+                self.switch_gripper()
             if pressed & RIGHT_BUTTON:
-                self._requests.append("success")
+                self.ask("success")
         elif kind == TRANSLATION and len(values) >= 12:
             self._raw = list(struct.unpack_from("<6h", values))
         elif kind in (TRANSLATION, ROTATION) and len(values) >= 6:

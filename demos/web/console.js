@@ -131,7 +131,9 @@ function show(state) {
     figure.classList.toggle("missing", figure.dataset.name in session.missing_cameras);
   });
   const cut = state.driving && session.phase === "recording" && state.holding;
-  at("next").textContent = state.driving ? NEXT[session.phase] ?? "" : "";
+  const blind = session.phase === "waiting" && missing.length > 0;
+  const next = blind ? `Waiting for ${missing.map(([name]) => name).join(", ")}` : NEXT[session.phase] ?? "";
+  at("next").textContent = state.driving ? next : "";
   showHold([
     cut ? "The robot holds: commands come too late." : "",
     ...missing.map(([name, seconds]) => `Camera ${name} has given no image for ${seconds.toFixed(1)} s.`),

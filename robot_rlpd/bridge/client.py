@@ -16,8 +16,15 @@ from robot_rlpd.bridge.connection import Connection
 from robot_rlpd.bridge.keys import Keyring
 from robot_rlpd.bridge.refusal import Refusal, error_of
 from robot_rlpd.bridge.security import client_keys
-from robot_rlpd.bridge.wire import Refused, Reply, Stopped, Welcome
-from robot_rlpd.errors import ConfigError, DeadlineError, OutcomeUnknownError, ProtocolError, RobotError
+from robot_rlpd.bridge.wire import Refused, Reply, Seen, Stopped, Welcome
+from robot_rlpd.errors import (
+    ConfigError,
+    DeadlineError,
+    OutcomeUnknownError,
+    ProtocolError,
+    RefusedError,
+    RobotError,
+)
 from robot_rlpd.images import decode, is_encodable
 from robot_rlpd.robot import ClosingRobot, StepResult
 from robot_rlpd.specs import PolicyContract, RobotSpec, from_builtins, to_builtins
@@ -33,6 +40,8 @@ logger = logging.getLogger(__name__)
 
 STOP_TIMEOUT_S = 1.0
 """How long `stop` waits for the confirmation."""
+LOOK_TIMEOUT_S = 1.0
+"""How long `look` waits for an answer."""
 GOODBYE_MS = 500
 """How long the goodbye may take to leave after `close`."""
 
@@ -136,6 +145,31 @@ class RemoteRobot(ClosingRobot):
             if refusal.code == "session" and self._connection is not None and self._connection.sendings > 1:
                 raise OutcomeUnknownError(refusal.message, field=self._who, hint=refusal.hint) from None
             raise
+
+    def look(self) -> StepResult | None:
+        """What the robot sees; while it stands, now. None when no answer comes in time."""
+        if self._connection is None:
+            return None
+        nonce = uuid.uuid4().hex
+        request = wire.encode(wire.Look(nonce, observation=True))
+
+        def is_answer(message: wire.AnyMessage) -> bool:
+            return isinstance(message, Seen) and message.nonce == nonce
+
+        try:
+            seen, _, arrays = self._connection.exchange([request], wire.reader(is_answer), LOOK_TIMEOUT_S)
+        except (DeadlineError, RefusedError):  # the next reset tells
+            return None
+        assert isinstance(seen, Seen)
+        observation = {name.removeprefix("observation."): array for name, array in arrays.items()}
+        if not all(s.name in observation and observation[s.name].shape == s.shape for s in self.spec.observation):
+            return None
+        return StepResult(
+            observation,
+            robot_time_s=seen.robot_time_s,
+            frame_times_s=seen.frame_times_s,
+            dropped_frames=seen.dropped_frames,
+        )
 
     def stop(self, reason: str) -> None:
         """Stop the robot; a warning is logged when the server does not confirm it."""

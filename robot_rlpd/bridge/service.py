@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import platform
 import uuid
 from collections import Counter
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 _NO_ACTION = np.empty(0, np.float32)
+LOOK_PERIOD_S = 0.05
+"""A robot that stands is looked at so often at most, however many ask [s]."""
 
 
 @dataclass
@@ -73,6 +76,7 @@ class RobotService:
         self._newest: StepResult | None = None
         self._cameras = [s for s in robot.spec.observation if images.is_encodable(s)]
         self._started_s = self._last_command_s = clock.now_s()
+        self._looked_s = -math.inf
 
     @property
     def commander(self) -> str:
@@ -104,7 +108,8 @@ class RobotService:
                 return None
             if isinstance(message, Look):
                 spec = to_builtins(self.robot.spec) if message.spec else None
-                return wire.encode_seen(message.nonce, self.status(), spec, self._observation(message.observation))
+                seen = self._seen() if message.observation else None
+                return wire.encode_seen(message.nonce, self.status(), spec, seen)
             raise ProtocolError("not a request", found=type(message).__name__.lower())
         except RobotRlpdError as error:
             return self._refuse(error, sequence=sequence, nonce=nonce)
@@ -240,10 +245,16 @@ class RobotService:
             arrays["executed_action"] = result.executed_action
         return arrays
 
-    def _observation(self, wanted: bool) -> dict[str, NDArray[Any]]:
-        if self._newest is None or not wanted:
-            return {}
-        return {f"observation.{name}": array for name, array in self._newest.observation.items()}
+    def _seen(self) -> StepResult | None:
+        """What a robot that stands sees now, if it tells; otherwise the newest observation."""
+        now_s = self._clock.now_s()
+        if self._halted and now_s - self._looked_s >= LOOK_PERIOD_S:
+            self._looked_s = now_s
+            try:
+                self._newest = self.robot.look() or self._newest
+            except Exception:
+                logger.exception("%s could not be looked at", self._who)
+        return self._newest
 
     def _refuse(self, error: RobotRlpdError, *, sequence: int, nonce: str = "") -> list[Buffer]:
         message = refused(error, sequence=sequence, nonce=nonce)

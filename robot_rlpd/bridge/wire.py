@@ -11,6 +11,7 @@ import msgspec
 
 from robot_rlpd.bridge.arrays import NO_ARRAYS, Layout, layout_of, parse_layout
 from robot_rlpd.errors import ProtocolError
+from robot_rlpd.robot import StepResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from robot_rlpd.bridge.arrays import Buffer
-    from robot_rlpd.robot import StepResult
 
 PROTOCOL_VERSION = 2
 MAX_REQUEST_BYTES = 1024 * 1024
@@ -135,6 +135,9 @@ class Seen(Message):
     spec: dict[str, Any] | None = None
     arrays: msgspec.Raw = NO_ARRAYS
     packed: bytearray = msgspec.field(default_factory=bytearray)
+    robot_time_s: float = 0.0
+    frame_times_s: dict[str, float] = {}
+    dropped_frames: tuple[str, ...] = ()
 
 
 class Refused(Message):
@@ -202,11 +205,15 @@ def encode_reply(sequence: int, result: StepResult, arrays: Mapping[str, NDArray
 
 
 def encode_seen(
-    nonce: str, status: dict[str, Any], spec: dict[str, Any] | None, arrays: Mapping[str, NDArray[Any]]
+    nonce: str, status: dict[str, Any], spec: dict[str, Any] | None, result: StepResult | None
 ) -> list[Buffer]:
-    """The frames of an answer to a look."""
+    """The frames of an answer to a look, with the observation of a result where there is one."""
+    result = result or StepResult({})
+    arrays = {f"observation.{name}": array for name, array in result.observation.items()}
     layout = layout_of(arrays)
-    return [encode(Seen(nonce, status, spec, layout.table, layout.pack(arrays))), *layout.frames(arrays)]
+    times = float(result.robot_time_s), result.frame_times_s, result.dropped_frames
+    seen = Seen(nonce, status, spec, layout.table, layout.pack(arrays), *times)
+    return [encode(seen), *layout.frames(arrays)]
 
 
 def decode(frames: Sequence[Buffer]) -> Decoded:

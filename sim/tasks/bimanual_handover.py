@@ -9,6 +9,7 @@ import numpy as np
 from robot_rlpd.robot import Source
 from sim.arm import MAX_OPENING_M, TWO_ARMS
 from sim.expert import ScriptedExpert
+from sim.grasping import GraspFromAbove
 from sim.scene import Scene, Start
 from sim.sim_task import SimTask
 
@@ -29,6 +30,7 @@ RELEASED_OPENING_M = 0.05
 LIFTED_M = 0.10
 MEETING = np.array([0.40, 0.0, 0.15])
 HOVER_M = 0.06
+GRASP = GraspFromAbove(near_m=0.012, low_m=0.010, aside_m=0.014, hover_m=HOVER_M, missed_m=HELD_OPENING_M[0])
 FIELDS = (
     *(
         f"{arm}{field}"
@@ -103,15 +105,7 @@ def _to_meeting(observation: Observation) -> NDArray[np.float64]:
 def _approach(observation: Observation, arm: str, error: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
     """Over the bar, down, close."""
     there = _grip_from_tcp(observation, arm) + error * (1.0, 0.8, 0.5)
-    aside, above = float(np.linalg.norm(there[:2])), -float(there[2])
-    if aside < 0.012 and above < 0.010:
-        missed = float(observation[f"{arm}gripper_opening"][0]) < HELD_OPENING_M[0]
-        return there, MAX_OPENING_M if missed else 0.0
-    if aside < 0.014 + 0.3 * max(above, 0.0):
-        return there, MAX_OPENING_M
-    rise = there[2] + HOVER_M
-    clear = above > 0.6 * HOVER_M
-    return np.array([*(there[:2] if clear else (0.0, 0.0)), rise]), MAX_OPENING_M
+    return GRASP.next(there, float(observation[f"{arm}gripper_opening"][0]))
 
 
 class BimanualExpert:

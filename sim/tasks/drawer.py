@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sim.arm import MAX_OPENING_M
 from sim.expert import ScriptedExpert
+from sim.grasping import GraspFromAbove
 from sim.scene import Scene, Start
 from sim.sim_task import SimTask
 
@@ -23,7 +23,7 @@ OPEN_M = 0.12
 GRASPED_WITHIN_M = 0.03
 GRASPED_OPENING_M = (0.008, 0.022)
 """Fingers on the handle, which is 14 mm wide, are that far open."""
-HOVER_M = 0.06
+GRASP = GraspFromAbove(near_m=0.010, low_m=0.012, aside_m=0.014, hover_m=0.06, missed_m=GRASPED_OPENING_M[0])
 PULL_M = 0.025
 FIELDS = (
     "joint_positions",
@@ -63,15 +63,7 @@ def plan(observation: Observation, error: NDArray[np.float64]) -> tuple[NDArray[
         slipped = max(float(observation["handle_from_tcp"][0]), 0.0)
         return np.array([min(slipped - PULL_M, 0.0), 0.3 * observation["handle_from_tcp"][1], 0.0]), 0.0
     there = observation["handle_from_tcp"] + error * (0.6, 0.6, 0.5)
-    aside, above = float(np.linalg.norm(there[:2])), -float(there[2])
-    if aside < 0.010 and above < 0.012:
-        missed = float(observation["gripper_opening"][0]) < GRASPED_OPENING_M[0]
-        return there, MAX_OPENING_M if missed else 0.0
-    if aside < 0.014 + 0.3 * max(above, 0.0):
-        return there, MAX_OPENING_M
-    rise = there[2] + HOVER_M
-    clear = above > 0.6 * HOVER_M
-    return np.array([*(there[:2] if clear else (0.0, 0.0)), rise]), MAX_OPENING_M
+    return GRASP.next(there, float(observation["gripper_opening"][0]))
 
 
 def make_expert(noise: float, seed: int) -> Policy:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sim.arm import CUBE_SIZE_M, MAX_OPENING_M
+from sim.arm import CUBE_SIZE_M
 from sim.expert import ScriptedExpert
+from sim.grasping import GraspFromAbove
 from sim.scene import Scene, Start
 from sim.sim_task import SimTask
 
@@ -24,7 +25,7 @@ HELD_WITHIN_M = 0.025
 """A held cube has its centre at most this far from the TCP ..."""
 HELD_OPENING_M = (0.03, 0.058)
 """... and keeps the gripper this far open; so a cube that was thrown or flicked does not count."""
-HOVER_M = 0.06
+GRASP = GraspFromAbove(near_m=0.012, low_m=0.012, aside_m=0.015, hover_m=0.06, missed_m=HELD_OPENING_M[0])
 FIELDS = (
     "joint_positions",
     "tcp_position",
@@ -65,15 +66,7 @@ def plan(observation: Observation, error: NDArray[np.float64]) -> tuple[NDArray[
     if is_held(observation):
         return observation["target_from_cube"] + 0.5 * error, 0.0
     there = observation["cube_from_tcp"] + error * (1.0, 1.0, 0.5)
-    aside, above = float(np.linalg.norm(there[:2])), -float(there[2])
-    if aside < 0.012 and above < 0.012:
-        missed = float(observation["gripper_opening"][0]) < HELD_OPENING_M[0]
-        return there, MAX_OPENING_M if missed else 0.0
-    if aside < 0.015 + 0.3 * max(above, 0.0):
-        return there, MAX_OPENING_M
-    rise = there[2] + HOVER_M
-    clear = above > 0.6 * HOVER_M
-    return np.array([*(there[:2] if clear else (0.0, 0.0)), rise]), MAX_OPENING_M
+    return GRASP.next(there, float(observation["gripper_opening"][0]))
 
 
 def make_expert(noise: float, seed: int) -> Policy:

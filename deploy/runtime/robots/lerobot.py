@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from deploy.runtime.robots.hardware import HardwareRobot
+from deploy.runtime.robots.lerobot_cameras import make_patient
 from robot_rlpd.errors import ConfigError, RobotError, SpecError, UnknownNameError
 from robot_rlpd.specs import ActionComponent, ActionSpec, ArraySpec, RobotSpec, from_builtins
 
@@ -116,6 +117,9 @@ class LeRobotRobot(HardwareRobot):
         super().__init__(_spec(device, settings, self._targets, self._numbers), clock)
         self._state: Mapping[str, Any] = {}
         device.connect()
+        self._cameras = make_patient(
+            device, {name: features[name] for name in self._images}, self.spec.control_period_s
+        )
 
     def prepare(self, seed: int | None, options: dict[str, Any]) -> None:
         """Go home in a straight line over some seconds, where there is one."""
@@ -151,6 +155,10 @@ class LeRobotRobot(HardwareRobot):
     def signals(self) -> dict[str, NDArray[Any]]:
         """What was sent last."""
         return {SENT: self._sent.copy()}
+
+    def dropped_frames(self) -> tuple[str, ...]:
+        """Cameras whose picture is the one before."""
+        return tuple(name for name, camera in self._cameras.items() if camera.dropped)
 
     def halt(self) -> None:
         """Hold the present positions."""

@@ -217,6 +217,13 @@ def test_nothing_begins_while_a_robot_that_looks_between_episodes_lacks_a_camera
     assert ("waiting", "not begun: camera 'front' has given no image for 1.0 s") in told
 
 
+def test_a_session_with_enough_episodes_ends_although_a_camera_is_gone(store: EpisodeStore) -> None:
+    robot = LookingRobot()
+    happens: list[Happens] = ["start", "", "success", lambda: robot.unplugged.add("front"), *[""] * 80, "start"]
+    report, state = record(store, robot, happens, episodes=1)
+    assert (report.kept, report.interrupted, state.phase) == (1, False, "done")
+
+
 def test_what_the_robot_sees_is_shown_before_the_first_episode(store: EpisodeStore) -> None:
     seen: list[int] = []
     robot = LookingRobot()

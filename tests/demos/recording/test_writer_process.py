@@ -157,6 +157,19 @@ def test_a_store_that_cannot_be_opened_is_told_as_by_the_store_itself(tmp_path: 
         WriterProcess(tmp_path / "file" / "store", PLAIN)
 
 
+def test_why_the_writer_cannot_go_on_is_told_also_by_later_calls(tmp_path: Path) -> None:
+    writer = WriterProcess(tmp_path / "store", PLAIN)
+    (tmp_path / "store-spool").write_bytes(b"in the way")
+    begin(writer)
+    with pytest.raises(StoreError, match="cannot write: File exists"):
+        wait_for(writer, 1)
+    with pytest.raises(StoreError, match="cannot write: File exists"):
+        take(writer, 1.0)
+    with pytest.raises(StoreError, match="cannot write: File exists"):
+        writer.end(EpisodeInfo(), keep=True)
+    writer.close()
+
+
 def test_a_killed_writer_is_told_and_loses_nothing_that_it_acknowledged(tmp_path: Path) -> None:
     writer = WriterProcess(tmp_path / "store", PLAIN)
     begin(writer)

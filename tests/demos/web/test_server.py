@@ -223,6 +223,22 @@ def test_a_port_in_use_is_told() -> None:
             BrowserConsole(SPEC, ServingOptions(port=port))
 
 
+def test_the_cameras_are_shown_before_the_first_episode() -> None:
+    shown = BrowserConsole(SPEC, ServingOptions(port=0))
+    with closing(shown), connect(shown.url.replace("http", "ws") + "ws") as page:
+        grey = np.full(CAMERA.shape, 90, np.uint8)
+        shown.show_between({"position": np.zeros(2), "target": np.zeros(2), "camera": grey})
+        while isinstance(frame := page.recv(timeout=TIMEOUT_S), str):
+            pass
+    assert abs(images.decode(frame[1:], CAMERA.shape).astype(int) - 90).max() <= 2
+
+
+def test_a_camera_that_gives_no_image_is_told(console: Console) -> None:
+    console.view.show(RecorderState(phase="recording", missing_cameras={"camera": 0.4}))
+    with connect(console.socket_url) as page:
+        assert hear(page, "state")["session"]["missing_cameras"] == {"camera": 0.4}
+
+
 @pytest.mark.parametrize("text", ["eighty", "-1", "65536"])
 def test_what_is_no_port_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="0 to 65535"):

@@ -27,6 +27,7 @@ from robot_rlpd.errors import (
     RobotError,
     SpecError,
 )
+from robot_rlpd.robot import StepResult, look_at
 from robot_rlpd.rollout import rollout
 from robot_rlpd.specs import ArraySpec
 from robot_rlpd.testing import FakePolicy, FakeRobot, FakeTask, RobotConformance, fake_spec
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from robot_rlpd.robot import Action, Robot, StepResult
+    from robot_rlpd.robot import Action, Robot
 
 ACTION = np.array([0.25, -0.25], np.float32)
 ANYWHERE = "tcp://127.0.0.1:0"
@@ -361,3 +362,29 @@ def test_a_learner_that_is_not_there_is_not_called_a_robot() -> None:
         told = r"^learner at tcp://127.0.0.1:9: .*robot-rlpd train --listen tcp://127.0.0.1:9 running"
         with pytest.raises(DeadlineError, match=told):
             connection.exchange([b""], lambda frames: frames, 0.1)
+
+
+class Watchful(FakeRobot):
+    """Tells what it sees without moving; its camera is unplugged."""
+
+    def look(self) -> StepResult:
+        return StepResult({**self._observation(), "position": np.full(2, 4.0, np.float32)}, dropped_frames=("front",))
+
+
+def test_a_served_robot_can_be_looked_at_between_episodes() -> None:
+    with served(Watchful()) as address, RemoteRobot(address) as robot:
+        seen = look_at(robot)
+        assert seen is not None
+        assert seen.observation["position"].tolist() == [4.0, 4.0]
+        assert seen.dropped_frames == ("front",)
+        robot.reset(seed=0)
+        during = look_at(robot)
+        assert during is not None
+        assert during.observation["position"].tolist() == [0.0, 0.0]
+        robot.step(ACTION)
+    assert look_at(robot) is None
+
+
+def test_a_served_robot_that_does_not_tell_what_it_sees_shows_nothing_before_its_first_reset() -> None:
+    with served(FakeRobot()) as address, RemoteRobot(address) as robot:
+        assert look_at(robot) is None

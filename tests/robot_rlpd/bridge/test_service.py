@@ -13,11 +13,12 @@ from robot_rlpd.bridge import wire
 from robot_rlpd.bridge.service import RobotService
 from robot_rlpd.clock import ManualClock
 from robot_rlpd.errors import RobotError
+from robot_rlpd.robot import StepResult
 from robot_rlpd.specs import to_builtins
 from robot_rlpd.testing import FakeRobot, fake_spec
 
 if TYPE_CHECKING:
-    from robot_rlpd.robot import Action, StepResult
+    from robot_rlpd.robot import Action
 
 ACTION = np.array([0.25, -0.25], np.float32)
 
@@ -307,6 +308,44 @@ def test_a_look_shows_the_newest_observation_to_those_who_ask(bench: Bench, sess
     frames = bench.service.answer([wire.encode(wire.Look("b", observation=True))]) or []
     _, _, arrays = wire.decode([bytes(f) for f in frames])
     np.testing.assert_array_equal(arrays["observation.position"], bench.robot.position)
+
+
+class Watchful(FakeRobot):
+    """Tells what it sees without moving, and how often it was asked."""
+
+    looks = 0
+
+    def look(self) -> StepResult:
+        self.looks += 1
+        if self.fault:
+            raise RobotError(self.fault)
+        return StepResult(self._observation(), robot_time_s=7.0, dropped_frames=("front",))
+
+
+def test_a_robot_that_stands_is_looked_at_anew_and_not_while_it_moves() -> None:
+    robot = Watchful()
+    bench = Bench(robot)
+    look = wire.Look("look", observation=True)
+    seen = bench.ask(look)
+    assert (seen.robot_time_s, seen.dropped_frames, robot.looks) == (7.0, ("front",), 1)
+    bench.ask(look)
+    assert robot.looks == 1
+    session = bench.hello().session
+    bench.ask(wire.Reset(session, 1, seed=0))
+    bench.clock.advance(1.0)
+    assert bench.ask(look).robot_time_s == 0.0
+    assert robot.looks == 1
+    bench.ask(wire.Stop(session, "enough"))
+    bench.ask(look)
+    assert robot.looks == 2
+
+
+def test_a_look_that_fails_shows_the_newest_observation(caplog: pytest.LogCaptureFixture) -> None:
+    robot = Watchful()
+    bench = Bench(robot)
+    robot.fault = "the camera is gone"
+    assert bench.ask(wire.Look("look", observation=True)).dropped_frames == ()
+    assert "the camera is gone" in caplog.text
 
 
 def test_a_look_does_not_keep_the_watchdog_quiet(bench: Bench, session: str) -> None:

@@ -24,6 +24,7 @@ ARRAYS: dict[str, np.ndarray[Any, Any]] = {
     "signals.success": np.array(True),
     "executed_action": ACTION,
 }
+SEEN = StepResult({"position": ACTION}, robot_time_s=12.5)
 SENT: dict[str, list[Any]] = {
     "hello": [wire.encode(wire.Hello(wire.PROTOCOL_VERSION, "learner", "n1", to_builtins(fake_spec().contract())))],
     "hello, any robot, in place of a session": [
@@ -45,7 +46,7 @@ SENT: dict[str, list[Any]] = {
     "stopped": [wire.encode(wire.Stopped("5e55"))],
     "bye": [wire.encode(wire.Bye("5e55"))],
     "look": [wire.encode(wire.Look("n2", observation=True))],
-    "seen": wire.encode_seen("n2", {"commander": "learner"}, None, {"observation.position": ACTION}),
+    "seen": wire.encode_seen("n2", {"commander": "learner"}, None, SEEN),
     "refused": [wire.encode(wire.Refused("spec", "", 7, "", "action[x]", "nan", "finite numbers"))],
     "offer": actor_wire.encode(actor_wire.Offer("r1", 1, "left", "abc", 5, "00" * 32)),
     "part": actor_wire.encode(actor_wire.Part("r2", "left", "abc", 0), b"bytes"),

@@ -194,3 +194,75 @@ def test_what_is_wrong_with_file_or_installation_is_told(tmp_path: Path) -> None
     file.write_text('type = "x"\nmodule = "no_such_module_at_all"')
     with pytest.raises(UnknownNameError, match=r"no_such_module_at_all.*pip install 'robot-rlpd\[lerobot\]'"):
         make_robot(str(file), TaskOptions())
+
+
+class FakeCamera:
+    """A camera of LeRobot: counts its pictures, and fails when it is unplugged."""
+
+    def __init__(self) -> None:
+        self.plugged, self.pictures, self.timeouts_ms, self.disconnected = True, 0, set[float](), False
+
+    def async_read(self, timeout_ms: float = 200) -> Any:
+        self.timeouts_ms.add(timeout_ms)
+        if not self.plugged:
+            raise TimeoutError("Timed out waiting for frame from camera")
+        self.pictures += 1
+        return np.full((4, 6, 3), self.pictures, np.uint8)
+
+    def disconnect(self) -> None:
+        self.disconnected = True
+
+
+class FilmedDevice(FakeDevice):
+    """Reads motors, then cameras, as LeRobot's arms do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.camera = FakeCamera()
+        self.cameras: dict[str, Any] = {"front": self.camera}
+
+    def get_observation(self) -> dict[str, Any]:
+        return {**self.positions, **{name: camera.async_read() for name, camera in self.cameras.items()}}
+
+    def disconnect(self) -> None:
+        for camera in self.cameras.values():
+            camera.disconnect()
+
+
+def filmed() -> tuple[LeRobotRobot, FilmedDevice]:
+    device = FilmedDevice()
+    return LeRobotRobot(device, LeRobotFile(type="x", module="x", control_rate_hz=10.0), ManualClock()), device
+
+
+def test_a_camera_that_is_unplugged_costs_its_pictures_only_and_comes_back(caplog: pytest.LogCaptureFixture) -> None:
+    robot, device = filmed()
+    action = np.array([12.0, 10.0, 10.0], np.float32)
+    assert robot.reset().dropped_frames == ()
+    device.camera.plugged = False
+    for _ in range(3):
+        result = robot.step(action)
+        assert result.dropped_frames == ("front",)
+        assert (result.observation["front"] == 1).all()
+        assert result.observation["state"][0] == 12.0
+    device.camera.plugged = True
+    assert robot.step(action).dropped_frames == ()
+    assert device.camera.timeouts_ms == {100.0}
+    assert caplog.text.count("camera 'front' gives no image") == 1
+    robot.close()
+    assert device.camera.disconnected
+
+
+def test_an_arm_is_halted_although_a_camera_is_gone() -> None:
+    robot, device = filmed()
+    robot.reset()
+    device.camera.plugged = False
+    robot.stop("test")
+    assert device.sent[-1] == dict.fromkeys(JOINTS, 10.0)
+
+
+def test_a_camera_that_never_gave_a_picture_is_black() -> None:
+    robot, device = filmed()
+    device.camera.plugged = False
+    first = robot.reset()
+    assert first.dropped_frames == ("front",)
+    assert not first.observation["front"].any()

@@ -1,7 +1,8 @@
 """`robot-rlpd COMMAND`: finds commands by entry point and imports only the one that runs.
 
 A command is a function `command(config) -> int` whose single parameter is a dataclass; the name of the entry point in
-`robot_rlpd.commands` is its name, with a dot for a space (`demos.info` is `robot-rlpd demos info`).
+`robot_rlpd.commands` is its name, with a dot for a space (`demos.info` is `robot-rlpd demos info`). After the dot may
+be an option that makes another command of it, wherever it is typed (`run.--actor` is `robot-rlpd run --actor`).
 """
 
 from __future__ import annotations
@@ -40,13 +41,12 @@ def main(arguments: list[str] | None = None) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         sys.stdout.write(overview())
         return 0 if arguments else USAGE
-    name = _command_name(arguments)
+    name, rest = _command(arguments)
     if name not in entry_points(GROUP):
         second = arguments[1:2] if _is_group(arguments[0]) else []
         typed = " ".join([arguments[0], *(word for word in second if not word.startswith("-"))])
         known = ", ".join(_spoken(n) for n in sorted(entry_points(GROUP)))
         return _fail(UnknownNameError("no such command", found=typed, allowed=known), as_json, USAGE)
-    rest = arguments[name.count(".") + 1 :]
     try:
         command = load_entry_point(GROUP, name)
         config = _parse(command, name, rest, as_json)
@@ -88,9 +88,17 @@ def overview() -> str:
     )
 
 
-def _command_name(arguments: list[str]) -> str:
+def _command(arguments: list[str]) -> tuple[str, list[str]]:
+    """Its name, and what is left for it to read."""
+    first, *rest = arguments
+    known = entry_points(GROUP)
+    for i, word in enumerate(rest):
+        if word.startswith("--") and f"{first}.{word}" in known:
+            return f"{first}.{word}", rest[:i] + rest[i + 1 :]
     two = ".".join(arguments[:2])
-    return two if two in entry_points(GROUP) or _is_group(arguments[0]) else arguments[0]
+    if two in known or (first not in known and _is_group(first)):
+        return two, rest[1:]
+    return first, rest
 
 
 def _is_group(word: str) -> bool:

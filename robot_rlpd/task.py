@@ -14,6 +14,8 @@ from robot_rlpd.robot import Action, Observation, Policy, Robot
 from robot_rlpd.specs import RobotSpec
 
 Signals = Mapping[str, NDArray[Any]]
+SERVED = "served:"
+"""Before the address in the name of a task that is whatever a served robot signals."""
 RewardKind = Literal["task", "sparse", "stored"]
 """task: as the task defines it; sparse: 0 on success, else -1; stored: the recorded signal `reward`."""
 
@@ -118,10 +120,16 @@ def load_task(name: str, options: TaskOptions | None = None) -> TaskSetup:
     """
     head, _, argument = name.partition(":")
     if head not in entry_points("robot_rlpd.tasks"):
-        known = ", ".join(sorted(n if n != "gymnasium" else "gymnasium:<id>" for n in entry_points("robot_rlpd.tasks")))
+        needs = {"gymnasium": ":<id>", "served": ":<address>"}
+        known = ", ".join(sorted(n + needs.get(n, "") for n in entry_points("robot_rlpd.tasks")))
         raise UnknownNameError("no such task", field="task", found=name, allowed=known)
     factory: TaskFactory = load_entry_point("robot_rlpd.tasks", head)
     return factory(argument, options or TaskOptions())
+
+
+def served_address(task: str) -> str:
+    """Where the robot of a task `served:ADDRESS` is served; empty for every other task."""
+    return task.removeprefix(SERVED) if task.startswith(SERVED) else ""
 
 
 class SignalTask:

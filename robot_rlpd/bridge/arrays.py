@@ -70,7 +70,7 @@ class Layout:
         self.entries = entries
         self.table = msgspec.Raw(msgspec.msgpack.encode(entries))
         self.large: list[tuple[str, np.dtype[Any], tuple[int, ...], int]] = []
-        self.packed: list[tuple[str, np.dtype[Any], tuple[int, ...], int, int, int]] = []
+        self.packed: list[tuple[str, np.dtype[Any], tuple[int, ...], int, int]] = []
         self.packed_size = 0
         for entry in entries:
             entry.check()
@@ -78,14 +78,14 @@ class Layout:
             if size > PACKED_BYTES:
                 self.large.append((entry.name, dtype, entry.shape, size))
             else:
-                start, count = self.packed_size, math.prod(entry.shape)
-                self.packed.append((entry.name, dtype, entry.shape, count, start, start + size))
+                start = self.packed_size
+                self.packed.append((entry.name, dtype, entry.shape, start, start + size))
                 self.packed_size = -(-(start + size) // ALIGNMENT) * ALIGNMENT
 
     def pack(self, arrays: Mapping[str, NDArray[Any]]) -> bytearray:
         """The small arrays."""
         packed = bytearray(self.packed_size)
-        for name, _, _, _, start, end in self.packed:
+        for name, _, _, start, end in self.packed:
             packed[start:end] = arrays[name].tobytes()
         return packed
 
@@ -107,19 +107,17 @@ class Layout:
                 found = f"{[len(f) for f in frames][:16]} B"
                 raise ProtocolError(field="frames", found=found, allowed=f"{sizes[:16]} B")
         arrays: dict[str, NDArray[Any]] = {}
-        for name, dtype, shape, count, start, _ in self.packed:
-            arrays[name] = _frombuffer(packed, dtype, count, start).reshape(shape)
+        for name, dtype, shape, start, _ in self.packed:
+            arrays[name] = _array(packed, dtype, shape, start)
         for (name, dtype, shape, _), frame in zip(self.large, frames, strict=True):
-            buffer = bytearray(frame) if isinstance(frame, bytes) else frame
-            arrays[name] = _frombuffer(buffer, dtype, -1, 0).reshape(shape)
+            arrays[name] = _array(bytearray(frame) if isinstance(frame, bytes) else frame, dtype, shape, 0)
         return {entry.name: arrays[entry.name] for entry in self.entries} if self.large else arrays
 
 
-def _frombuffer(buffer: Any, dtype: np.dtype[Any], count: int, offset: int) -> NDArray[Any]:
+def _array(buffer: Buffer, dtype: np.dtype[Any], shape: tuple[int, ...], start: int) -> NDArray[Any]:
     if dtype.kind == "b":  # A byte other than 0 and 1 would make an invalid bool.
-        truth: NDArray[np.bool_] = np.frombuffer(buffer, np.uint8, count, offset).astype(np.bool_)
-        return truth
-    return np.frombuffer(buffer, dtype, count, offset)
+        return np.ndarray(shape, np.uint8, buffer, start).astype(np.bool_)
+    return np.ndarray(shape, dtype, buffer, start)
 
 
 @functools.lru_cache(maxsize=64)

@@ -6,6 +6,7 @@ import atexit
 import logging
 import os
 import platform
+import time
 import uuid
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +17,7 @@ from robot_rlpd.bridge.connection import Connection
 from robot_rlpd.bridge.keys import Keyring
 from robot_rlpd.bridge.refusal import Refusal, error_of
 from robot_rlpd.bridge.security import client_keys
+from robot_rlpd.bridge.statistics import Statistics
 from robot_rlpd.bridge.wire import Refused, Reply, Seen, Stopped, Welcome
 from robot_rlpd.errors import (
     ConfigError,
@@ -63,6 +65,9 @@ class RemoteRobot(ClosingRobot):
         keyring: Holds the server's key and this machine's own; default the one of this user.
         images: How camera images travel: "raw", or "jpeg", which is lossy and takes about a tenth of the network.
 
+    Attributes:
+        statistics: Of the steps as they are seen from here, with the way there and back.
+
     Raises:
         ConfigError: Not an address, or a key is missing in the keyring.
         DeadlineError: No server answered.
@@ -99,6 +104,7 @@ class RemoteRobot(ClosingRobot):
         self._layout: Layout | None = None
         try:
             self.spec, self.server = self._connect()
+            self.statistics = Statistics(self.spec.control_period_s, paced=self._pace == "real")
         except BaseException:
             self.close()
             raise
@@ -135,10 +141,13 @@ class RemoteRobot(ClosingRobot):
         """
         if self._stale:
             raise RobotError("the session is over", field=self._who, hint="reset it first")
+        began_s = time.monotonic()
         frames = wire.encode_step(self._session, self._sequence + 1, np.asarray(action, np.float32))
         self._sequence += 1
         try:
-            return self._result(frames, self._step_timeout_s)
+            result = self._result(frames, self._step_timeout_s)
+            self.statistics.step(began_s, time.monotonic())
+            return result
         except DeadlineError as error:
             raise OutcomeUnknownError(error.message, field=error.field, hint=error.hint) from None
         except Refusal as refusal:
@@ -204,7 +213,9 @@ class RemoteRobot(ClosingRobot):
         if len(header) > wire.MAX_REQUEST_BYTES:
             raise ProtocolError(field="options", found=f"{len(header)} B", allowed=f"{wire.MAX_REQUEST_BYTES} B")
         self._sequence += 1
-        return self._result([header], self._reset_timeout_s)
+        result = self._result([header], self._reset_timeout_s)
+        self.statistics.reset()
+        return result
 
     def _connect(self) -> tuple[RobotSpec, str]:
         """A new socket, so that nothing of the session before can arrive, and a new session."""
@@ -227,6 +238,7 @@ class RemoteRobot(ClosingRobot):
         assert isinstance(message, Welcome)
         spec = from_builtins(message.spec, RobotSpec)
         self._session, self._sequence, self._stale = message.session, 0, False
+        self._pace = message.pace
         self._layout = None
         packed = message.images == wire.JPEG
         self._cameras = {f"observation.{s.name}": s for s in spec.observation if packed and is_encodable(s)}
@@ -251,6 +263,7 @@ class RemoteRobot(ClosingRobot):
             if isinstance(error, DeadlineError):
                 self._connection.send([wire.encode(wire.Stop(self._session, "an answer did not reach the commander"))])
             raise
+        self.statistics.repeated += self._connection.sendings - 1
         if isinstance(message, Refused):
             refusal = error_of(message)
             if isinstance(refusal, Refusal):

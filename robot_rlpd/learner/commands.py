@@ -17,7 +17,7 @@ from robot_rlpd.config import parse_json_object
 from robot_rlpd.errors import ConfigError, RunDirectoryError
 from robot_rlpd.interrupt import stop_on_signals
 from robot_rlpd.learner.task_robot import open_task_robot
-from robot_rlpd.task import RewardKind, load_task
+from robot_rlpd.task import RewardKind, load_task, served_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,8 +37,8 @@ class TrainCommand:
     """Options of `robot-rlpd train`."""
 
     task: str = ""
-    """Task: reach, pick_place, push, peg_insert, drawer, bimanual_handover, gymnasium:<id> or
-    gymnasium:<module>:<id>."""
+    """Task: reach, pick_place, push, peg_insert, drawer, bimanual_handover, gymnasium:<id>, gymnasium:<module>:<id>, or
+    served:<address> for what a served robot signals."""
     prior: tuple[Path, ...] = ()
     """Stores of prior data (demonstrations, earlier runs); none trains without prior data."""
     prior_weights: tuple[float, ...] = ()
@@ -206,7 +206,7 @@ def resolve(command: TrainCommand) -> SessionConfig:
     return SessionConfig(
         task=command.task,
         run_id=str(uuid.uuid4()),
-        robot=command.robot,
+        robot=command.robot or ("" if command.listen else served_address(command.task)),
         listen=command.listen,
         prior=command.prior,
         prior_weights=command.prior_weights,
@@ -231,7 +231,9 @@ def resolve(command: TrainCommand) -> SessionConfig:
         device=command.device,
         threads=command.threads,
         matmul_precision=_matmul_precision(rlpd, command.device),
-        overlap=bool(command.robot) if command.overlap == "auto" else command.overlap == "yes",
+        overlap=bool(command.robot or served_address(command.task))
+        if command.overlap == "auto"
+        else command.overlap == "yes",
         compile_update=not command.no_compile,
     )
 

@@ -10,6 +10,7 @@ from robot_rlpd.bridge.episodes import Inbox
 from robot_rlpd.bridge.learner_server import LearnerServer
 from robot_rlpd.bridge.policies import PublishedPolicy, Shelf
 from robot_rlpd.episode import Episode, Step
+from robot_rlpd.learner import bridge_figures
 from robot_rlpd.learner.checkpoint import Checkpoint
 from robot_rlpd.learner.session import Session
 from robot_rlpd.registry import load_entry_point
@@ -56,6 +57,7 @@ class ListeningSession(Session):
         self.server = LearnerServer(
             config.listen, contract=self.contract, inbox=inbox, shelf=self._shelf, describe=self._describe
         )
+        self.log.bridge = bridge_figures.of_server(self.server, self._arrived.qsize)
         key = f", key {self.server.public_key}" if self.server.public_key else ""
         _logger.info("listening for actors at %s%s", self.server.address, key)
         self._publish()

@@ -15,6 +15,7 @@ import torch
 from robot_rlpd.episode import Episode, EpisodeInfo, Step
 from robot_rlpd.errors import BridgeError, RobotError, RobotRlpdError, TrainingError
 from robot_rlpd.evaluation import EVALUATION_SEED_OFFSET, evaluate
+from robot_rlpd.learner import bridge_figures
 from robot_rlpd.learner.allocator import keep_freed_memory
 from robot_rlpd.learner.checkpoint import BEST, LATEST, Checkpoint, load_checkpoint, save_checkpoint
 from robot_rlpd.learner.fields import policy_contract
@@ -85,6 +86,7 @@ class Session(SilentListener):
         )
         self.updater = Updater(self.learner, sampler, seed=config.seed, overlap=config.overlap, threads=threads)
         self.log = SessionLog(config, run_dir)
+        self.log.bridge = bridge_figures.of_robot(robot)
         for part in found:
             self.log.alarm.see(*part.rewards.tolist())
         self.env_steps = self.episodes = 0

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from robot_rlpd.episode import Episode, Step
+    from robot_rlpd.learner.bridge_figures import Figures
     from robot_rlpd.learner.prior import PriorReport
     from robot_rlpd.learner.session_config import SessionConfig
     from robot_rlpd.learner.updater import Updater
@@ -47,6 +48,7 @@ class SessionLog:
         self._return = 0.0
         self.warm_up = "random"
         self.taken_over: float | None = None
+        self.bridge: Figures = lambda: ({}, "")
 
     @contextlib.contextmanager
     def opened(self, env_steps: int, trained_s: float) -> Iterator[None]:
@@ -101,8 +103,9 @@ class SessionLog:
         metrics = updater.metrics()
         if metrics:
             values |= metrics | {"utd_ratio": gradient_steps / max(1, env_steps - self.config.start_training)}
-        self.write("train", env_steps, gradient_steps, values)
-        self._progress.update(env_steps, self._line(values))
+        bridge_values, bridge_text = self.bridge()
+        self.write("train", env_steps, gradient_steps, values | bridge_values)
+        self._progress.update(env_steps, " | ".join([self._line(values), *filter(None, [bridge_text])]))
         if metrics:
             check_finite(metrics)
             warning = self.alarm.check(values["target_q_min"], values["target_q_max"])

@@ -83,6 +83,18 @@ def test_a_group_is_two_words(monkeypatch: pytest.MonkeyPatch, capsys: Capture) 
     assert json.loads(capsys.readouterr().out)["error"]["found"] == "arms"
 
 
+@pytest.mark.parametrize("words", [["run", "--actor", "--fast"], ["run", "--fast", "--actor"]])
+def test_an_option_may_make_another_command(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    points = {name: EntryPoint(name=name, value="nowhere:nothing", group=cli.GROUP) for name in ("run", "run.--actor")}
+    monkeypatch.setattr(cli, "entry_points", lambda group: points)
+    read: list[tuple[str, list[str]]] = []
+    monkeypatch.setattr(cli, "load_entry_point", lambda group, name: lambda config: 0)
+    monkeypatch.setattr(cli, "_parse", lambda command, name, arguments, as_json: read.append((name, arguments)))
+    assert cli.main(words) == 0
+    assert cli.main(["run", "policy.onnx"]) == 0
+    assert read == [("run.--actor", ["--fast"]), ("run", ["policy.onnx"])]
+
+
 @pytest.mark.parametrize(("returned", "status"), [(0, 0), (1, 1), (None, 0), (130, 130)])
 def test_a_command_decides_the_status(returned: int | None, status: int, doctor: Any) -> None:
     doctor(returned)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from robot_rlpd.errors import DataError
+from robot_rlpd.errors import ConfigError, DataError
 from robot_rlpd.outcomes import Columns, Outcomes
 from robot_rlpd.robot import ClosingRobot
 from robot_rlpd.specs import ArraySpec, check_contract
@@ -51,15 +51,19 @@ class ClassifiedRobot(ClosingRobot):
     Args:
         robot: Closed with this one.
         classifier: Judges every observation but an episode's first.
+        signal: Name of the verdict; "success" makes it the robot's own word.
 
     Raises:
         MismatchError: The classifier is for another robot; names the field.
+        ConfigError: The robot has such a signal already.
     """
 
-    def __init__(self, robot: Robot, classifier: SuccessClassifier) -> None:
+    def __init__(self, robot: Robot, classifier: SuccessClassifier, *, signal: str = CLASSIFIED) -> None:
         check_contract(classifier.contract, robot.spec, who=f"robot '{robot.spec.name}'")
-        self._robot, self._classifier, self._row = robot, classifier, 0
-        added = (ArraySpec(name=CLASSIFIED, shape=(), dtype="bool"), ArraySpec(name=PROBABILITY, shape=()))
+        if signal in {known.name for known in robot.spec.signals}:
+            raise ConfigError("the robot says it already", field="classifier", found=f"signal '{signal}'")
+        self._robot, self._classifier, self._signal, self._row = robot, classifier, signal, 0
+        added = (ArraySpec(name=signal, shape=(), dtype="bool"), ArraySpec(name=PROBABILITY, shape=()))
         self.spec = replace(robot.spec, signals=(*robot.spec.signals, *added))
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> StepResult:
@@ -73,7 +77,7 @@ class ClassifiedRobot(ClosingRobot):
         probability = self._classifier(result.observation)
         self._row = self._row + 1 if probability >= self._classifier.threshold else 0
         said = {
-            CLASSIFIED: np.array(self._row >= self._classifier.in_a_row),
+            self._signal: np.array(self._row >= self._classifier.in_a_row),
             PROBABILITY: np.array(probability, np.float32),
         }
         return replace(result, signals={**result.signals, **said})

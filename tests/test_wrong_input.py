@@ -498,6 +498,7 @@ WRONG_VALUES: list[tuple[str, tuple[str, ...]]] = [
     (f"{FINETUNE} --success classifier --classifier policy.onnx", ("policy.onnx: an ONNX file, but no success",)),
     (f"{FINETUNE} --success classifier --classifier text", ("text: not an ONNX file",)),
     ("reward train reach.zarr --out new.onnx", ("stores: too few solved episodes", "1 solved of 1", "5 or more")),
+    ("serve --robot sim:reach --classifier policy.onnx", ("policy.onnx: an ONNX file, but no success",)),
     ("reward train reach.zarr --out new.pt", ("out: found new.pt", "ends in .onnx")),
     ("reward train reach.zarr --out policy.onnx", ("policy.onnx: exists already", "--force")),
     ("reward train reach.zarr --out new.onnx --fields moon", ("fields: ", "found moon", "target_from_tcp")),

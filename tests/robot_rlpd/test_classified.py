@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from robot_rlpd.classified import CLASSIFIED, PROBABILITY, ClassifiedRobot, ClassifiedTask, in_a_row
 from robot_rlpd.episode import transitions
-from robot_rlpd.errors import DataError, MismatchError
+from robot_rlpd.errors import ConfigError, DataError, MismatchError
 from robot_rlpd.rollout import rollout
 from robot_rlpd.testing import FakePolicy, FakeRobot, FakeTask, RobotConformance, fake_spec
 
@@ -91,6 +92,15 @@ def test_data_of_others_are_judged_by_it() -> None:
 def test_live_a_step_that_nobody_classified_is_an_error() -> None:
     with pytest.raises(DataError, match="classified"):
         ClassifiedTask("fake", 20, NearTarget()).evaluate({}, still(), {}, {})
+
+
+def test_the_verdict_can_be_the_word_of_a_robot_that_has_none() -> None:
+    spec = fake_spec()
+    silent = replace(spec, signals=tuple(signal for signal in spec.signals if signal.name != "success"))
+    robot = ClassifiedRobot(FakeRobot(silent), NearTarget(), signal="success")
+    assert "success" in {signal.name for signal in robot.spec.signals}
+    with pytest.raises(ConfigError, match="classifier: the robot says it already"):
+        ClassifiedRobot(FakeRobot(), NearTarget(), signal="success")
 
 
 def test_a_classifier_of_another_robot_is_refused() -> None:

@@ -9,7 +9,7 @@ policy's success on the stand-in is measured (before), then each condition has t
 steps; the stand-in is a process of its own behind the bridge and may run faster than real time (`--pace real` does
 not). Success is the robot's signal, within the time limit. Evaluations are not counted as time on the robot.
 
-  both            RLPD from the simulation policy, prior data half simulation, half demonstrations
+  both            RLPD from the simulation policy, prior data half simulation (`--sim-share`), half demonstrations
   demonstrations  the same with the demonstrations alone as prior data
   own             the same with the policy's own rollouts on the stand-in alone as prior data
   scratch         RLPD from new networks and random motion, with the same 20 demonstrations
@@ -56,6 +56,7 @@ def main() -> int:
     parser.add_argument("--sim-steps", type=int, help="steps in simulation (default until its plateau)")
     parser.add_argument("--limit-steps", type=int, help="time limit on the stand-in [steps] (default the task's)")
     parser.add_argument("--utd-ratio", type=int, help="critic updates per step (default as in simulation)")
+    parser.add_argument("--sim-share", type=float, default=0.5, help="of prior data from simulation (default 0.5)")
     parser.add_argument("--pace", choices=["fast", "real"], default="fast", help="of the stand-in (default fast)")
     parser.add_argument("--episodes", type=int, default=50, help="of the measurements (default 50)")
     parser.add_argument("--eval-episodes", type=int, default=20, help="of evaluations in between (default 20)")
@@ -67,6 +68,7 @@ def main() -> int:
     asked = parser.parse_args()
     name = f"{asked.task}-{asked.profile.replace(':', '_')}-{asked.minutes:g}min-{asked.pace}"
     name += f"-{asked.limit_steps}steps" if asked.limit_steps else ""
+    name += f"-sim{asked.sim_share:g}" if asked.sim_share != parser.get_default("sim_share") else ""
     setting = Setting(
         task=asked.task,
         profile=asked.profile,
@@ -74,6 +76,7 @@ def main() -> int:
         sim_steps=asked.sim_steps or SIM_STEPS.get(asked.task, 30_000),
         limit_steps=asked.limit_steps,
         utd_ratio=asked.utd_ratio,
+        sim_share=asked.sim_share,
         pace=asked.pace,
         episodes=asked.episodes,
         eval_episodes=asked.eval_episodes,
@@ -95,7 +98,7 @@ def check_same(setting: Setting) -> None:
     asked = {name: value for name, value in dataclasses.asdict(setting).items() if name != "root"}
     if path.is_file():
         kept = json.loads(path.read_text())
-        differ = [f"{name} {kept[name]}, now {asked[name]}" for name in asked if kept[name] != asked[name]]
+        differ = [f"{name} {kept[name]}, now {asked[name]}" for name in kept if kept[name] != asked[name]]
         if differ:
             raise SystemExit(f"{setting.root} holds cells of another setting: {'; '.join(differ)}; choose a --run-dir")
     setting.root.mkdir(parents=True, exist_ok=True)

@@ -57,6 +57,7 @@ class Setting:
         sim_steps: Environment steps in simulation.
         limit_steps: Time limit of an episode on the stand-in [control steps]; None for the task's own.
         utd_ratio: Critic updates per step on the stand-in; None for those in simulation.
+        sim_share: Share of simulation among the prior data of `both` and `corrected`, above 0 and below 1.
         pace: Of the stand-in.
         episodes: Of the measurements before and after.
         eval_episodes: Of each evaluation in between.
@@ -69,6 +70,7 @@ class Setting:
     sim_steps: int
     limit_steps: int | None
     utd_ratio: int | None
+    sim_share: float
     pace: str
     episodes: int
     eval_episodes: int
@@ -274,10 +276,12 @@ def finetuned(setting: Setting, condition: str, run_dir: Path, seed: int, addres
     }
     both = (setting.root / f"sim-{seed}" / "episodes.zarr", setting.root / f"demos-{seed}.zarr")
     env_steps = steps_in(setting.minutes, robot.spec.control_rate_hz)
+    weights = () if condition in stores else (setting.sim_share, 1.0 - setting.sim_share)
     command = FinetuneCommand(
         start=setting.root / f"sim-{seed}",
         robot=address,
         prior=stores.get(condition, both),
+        prior_weights=weights,
         success="robot",
         minutes=setting.minutes,
         wall_minutes=1e6,

@@ -9,7 +9,7 @@ policy's success on the stand-in is measured (before), then each condition has t
 steps; the stand-in is a process of its own behind the bridge and may run faster than real time (`--pace real` does
 not). Success is the robot's signal, within the time limit. Evaluations are not counted as time on the robot.
 
-  both            RLPD from the simulation policy, prior data half simulation, half demonstrations
+  both            RLPD from the simulation policy, prior data half simulation (`--sim-share`), half demonstrations
   demonstrations  the same with the demonstrations alone as prior data
   own             the same with the policy's own rollouts on the stand-in alone as prior data
   scratch         RLPD from new networks and random motion, with the same 20 demonstrations
@@ -60,6 +60,7 @@ def main() -> int:
     parser.add_argument("--utd-ratio", type=int, help="critic updates per step (default as in simulation)")
     help_text = "actions before that are observed, as the robot answers late (default 2)"
     parser.add_argument("--previous-actions", type=int, default=2, help=help_text)
+    parser.add_argument("--sim-share", type=float, default=0.5, help="of prior data from simulation (default 0.5)")
     parser.add_argument("--pace", choices=["fast", "real"], default="fast", help="of the stand-in (default fast)")
     parser.add_argument("--episodes", type=int, default=50, help="of the measurements (default 50)")
     parser.add_argument("--eval-episodes", type=int, default=20, help="of evaluations in between (default 20)")
@@ -71,6 +72,7 @@ def main() -> int:
     asked = parser.parse_args()
     name = f"{asked.task}-{asked.profile.replace(':', '_')}-{asked.minutes:g}min-{asked.pace}"
     name += f"-{asked.limit_steps}steps" if asked.limit_steps else ""
+    name += f"-sim{asked.sim_share:g}" if asked.sim_share != parser.get_default("sim_share") else ""
     setting = Setting(
         task=asked.task,
         profile=asked.profile,
@@ -80,6 +82,7 @@ def main() -> int:
         utd_ratio=asked.utd_ratio,
         previous_actions=asked.previous_actions,
         target_entropy=TARGET_ENTROPY.get(asked.task),
+        sim_share=asked.sim_share,
         pace=asked.pace,
         episodes=asked.episodes,
         eval_episodes=asked.eval_episodes,

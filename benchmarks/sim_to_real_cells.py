@@ -14,13 +14,14 @@ from demos.recording.run import run as record
 from robot_rlpd.bridge.client import RemoteRobot
 from robot_rlpd.config import write_text
 from robot_rlpd.evaluation import EVALUATION_SEED_OFFSET, evaluate
-from robot_rlpd.learner import finetune_commands
 from robot_rlpd.learner.checkpoint import BEST, LATEST, load_checkpoint
 from robot_rlpd.learner.commands import TrainCommand
 from robot_rlpd.learner.commands import resolve as resolve_training
 from robot_rlpd.learner.corrector_device import CorrectorDevice
 from robot_rlpd.learner.finetune_commands import FinetuneCommand
 from robot_rlpd.learner.finetune_config import START, read_finetune_config
+from robot_rlpd.learner.finetune_opening import open_session
+from robot_rlpd.learner.finetune_resolve import resolve, steps_in
 from robot_rlpd.learner.metrics import read_metrics
 from robot_rlpd.learner.policy import open_policy
 from robot_rlpd.learner.run_directory import CHECKPOINTS, prepare_run_directory, read_run_config
@@ -58,6 +59,7 @@ class Setting:
         utd_ratio: Critic updates per step on the stand-in; None for those in simulation.
         previous_actions: How many actions before are observed, in simulation and on the stand-in.
         target_entropy: Of the policy, in simulation and on the stand-in; None for the preset's.
+        sim_share: Share of simulation among the prior data of `both` and `corrected`, above 0 and below 1.
         pace: Of the stand-in.
         episodes: Of the measurements before and after.
         eval_episodes: Of each evaluation in between.
@@ -72,6 +74,7 @@ class Setting:
     utd_ratio: int | None
     previous_actions: int
     target_entropy: float | None
+    sim_share: float
     pace: str
     episodes: int
     eval_episodes: int
@@ -262,7 +265,7 @@ def intervention_rates(run_dir: Path, env_steps: int, rate_hz: float) -> list[di
 def scratch(setting: Setting, run_dir: Path, seed: int, address: str, robot: Robot) -> Session:
     """New networks, the demonstrations, and the same time."""
     begun = (run_dir / CHECKPOINTS / LATEST).is_file()
-    env_steps = finetune_commands.steps_in(setting.minutes, robot.spec.control_rate_hz)
+    env_steps = steps_in(setting.minutes, robot.spec.control_rate_hz)
     command = TrainCommand(
         task=setting.task,
         robot=address,
@@ -290,11 +293,13 @@ def finetuned(setting: Setting, condition: str, run_dir: Path, seed: int, addres
         "own": (setting.root / f"own-{seed}.zarr",),
     }
     both = (setting.root / f"sim-{seed}" / "episodes.zarr", setting.root / f"demos-{seed}.zarr")
-    env_steps = finetune_commands.steps_in(setting.minutes, robot.spec.control_rate_hz)
+    env_steps = steps_in(setting.minutes, robot.spec.control_rate_hz)
+    weights = () if condition in stores else (setting.sim_share, 1.0 - setting.sim_share)
     command = FinetuneCommand(
         start=setting.root / f"sim-{seed}",
         robot=address,
         prior=stores.get(condition, both),
+        prior_weights=weights,
         success="robot",
         minutes=setting.minutes,
         wall_minutes=1e6,
@@ -311,8 +316,6 @@ def finetuned(setting: Setting, condition: str, run_dir: Path, seed: int, addres
     if resumed:
         config, asked = replace(read_run_config(run_dir), robot=address), read_finetune_config(run_dir)
     else:
-        config, asked = finetune_commands.resolve(command, start)
+        config, asked = resolve(command, start)
     device = CorrectorDevice(asked, robot.spec, load_task(setting.task), seed=seed)
-    return finetune_commands.open_session(
-        config, asked, run_dir, start, robot, setting.judge(), device, resumed=resumed
-    )
+    return open_session(config, asked, run_dir, start, robot, setting.judge(), device, resumed=resumed)

@@ -75,6 +75,9 @@ class SimRobot(ClosingRobot):
         self._readings = Readings(self.model, scene, self._drivers, spec.observation)
         self._eyes = Eyes(self.model, spec.observation)
         self._target = self.model.site("target").id
+        if scene.target_radius_m is not None:
+            self.model.site_size[self._target] = scene.target_radius_m
+            self.model.site_rgba[self._target, 3] = 1.0
         self._target_rgba = self.model.site_rgba[self._target].copy()
         self._periods = 0
         self._episode_steps = 0

@@ -20,6 +20,8 @@ class Scene:
         thing: Body with a free joint of the same name that is placed at every reset; empty where there is none.
         fixture: Body fixed to the table that is placed at every reset; empty where there is none.
         slide: Joint that moves in the fixture; empty where there is none.
+        target_radius_m: Radius of the marker of the target, which is opaque then [m]; None for the model's translucent
+            one, through which a thing can be seen.
         substeps: Steps of the simulation per control step.
     """
 
@@ -29,6 +31,7 @@ class Scene:
     thing: str = ""
     fixture: str = ""
     slide: str = ""
+    target_radius_m: float | None = None
     substeps: int = 20
 
 

@@ -120,6 +120,7 @@ def test_runtime_latency_compares_in_turn_and_prints_one_json_object() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_sim_to_real_fills_its_cells_and_finds_them_again(tmp_path: Path) -> None:
     pytest.importorskip("mujoco")
     words = ["benchmarks.sim_to_real", "--task", "reach", "--seeds", "1", "--sim-steps", "320", "--minutes", "0.2"]
@@ -131,3 +132,14 @@ def test_sim_to_real_fills_its_cells_and_finds_them_again(tmp_path: Path) -> Non
         assert cell["result"]["robot_min"] == 0.2
         assert cell["result"]["before"]["episodes"] == cell["result"]["after"]["episodes"] == 2
     assert run_benchmark(*words, "--table") == whole
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_session_that_is_killed_with_its_robot_loses_nothing() -> None:
+    pytest.importorskip("mujoco")
+    found = run_benchmark("benchmarks.finetune_crash", "--kills", "4", "--robot-kills", "1", "--minutes", "1")
+    assert 0 <= found["steps_made"] - found["steps_stored"] <= found["kills"] == 4
+    assert found["episodes_lost"] == found["episodes_twice"] == 0
+    assert found["start_kept"]
+    assert (found["robot_kills_survived"], found["patient_session_ended"]) == (1, "finished")

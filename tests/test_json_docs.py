@@ -201,6 +201,12 @@ def test_finetune_tells_what_is_documented(printed: Printed) -> None:
     assert differences(looked, {"preflight": fields["preflight"]}) == []
 
 
+def test_reward_train_tells_what_is_documented(printed: Printed) -> None:
+    printed("record --task reach --episodes 6 --out solved.zarr")
+    words = "reward train solved.zarr --fields target_from_tcp --gradient-steps 5 --out solved.onnx"
+    assert differences(printed(words)[0], documented("`reward train`")) == []
+
+
 def test_verify_tells_what_is_documented(printed: Printed) -> None:
     fields = documented("`verify`")
     (told,) = printed("verify policy.onnx --robot sim:reach")

@@ -53,7 +53,7 @@ class OnnxPolicy:
     source = Source.POLICY
 
     def __init__(self, content: bytes, *, where: str = "policy file", rng: np.random.Generator | None = None) -> None:
-        session = _open_session(content, where)
+        session = open_session(content, where)
         self.metadata = decode_metadata(session.get_modelmeta().custom_metadata_map, where=where)
         self.contract = self.metadata.contract
         self.digest = hashlib.sha256(content).hexdigest()
@@ -150,7 +150,12 @@ def open_policy(path: Path, spec: RobotSpec) -> OnnxPolicy:
     return policy
 
 
-def _open_session(content: bytes, where: str) -> onnxruntime.InferenceSession:
+def open_session(content: bytes, where: str) -> onnxruntime.InferenceSession:
+    """Load a graph for one thread, which is the fastest for so small ones.
+
+    Raises:
+        DataError: Not an ONNX file, or a damaged one.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL

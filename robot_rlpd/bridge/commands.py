@@ -8,14 +8,17 @@ import math
 import signal
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from robot_rlpd.bridge.robots import REMOTE, open_robot
 from robot_rlpd.bridge.server import RobotServer
+from robot_rlpd.classified import ClassifiedRobot
 from robot_rlpd.config import parse_json_object
 from robot_rlpd.errors import ConfigError
 from robot_rlpd.limits import Watch
 from robot_rlpd.pacing import PacedRobot
+from robot_rlpd.registry import load_entry_point
 from robot_rlpd.safety import SafeRobot
 from robot_rlpd.task import RewardKind, TaskOptions
 from robot_rlpd.watchdog import watched
@@ -61,6 +64,10 @@ class ServeConfig:
     max_episode_steps: int | None = None
     """Time limit of an episode in control steps, at least 1; default that of the task."""
 
+    classifier: Path | None = None
+    """File of a success classifier, as written by robot-rlpd reward train: its verdict becomes the signal success of a
+    robot that has none."""
+
     insecure: bool = False
     """Do not encrypt, wherever it is: anybody who reaches the address can move the robot."""
 
@@ -91,7 +98,7 @@ def serve(config: ServeConfig) -> int:
     )
     with contextlib.ExitStack() as stack:
         stack.enter_context(_termination_as_interrupt())
-        driver = open_robot(config.robot, options=options)
+        driver = _open_driver(config, options)
         # Safety outermost: an action is refused before its period begins, and a stop does not wait for the pace.
         robot = stack.enter_context(_safe(driver, config))
         server = RobotServer(
@@ -120,6 +127,19 @@ def _safe(driver: Robot, config: ServeConfig) -> SafeRobot:
     if config.pace == "fast":
         return SafeRobot(driver)
     return watched(PacedRobot(driver), Watch(hold_after_ticks=config.hold_after_ticks or None))
+
+
+def _open_driver(config: ServeConfig, options: TaskOptions) -> Robot:
+    """The robot, with the classifier that speaks for it."""
+    driver = open_robot(config.robot, options=options)
+    if config.classifier is None:
+        return driver
+    try:
+        open_classifier = load_entry_point("robot_rlpd.classifiers", "onnx", field="classifier")
+        return ClassifiedRobot(driver, open_classifier(config.classifier, driver.spec), signal="success")
+    except Exception:
+        driver.close()
+        raise
 
 
 def _tell_address(config: ServeConfig, spec: RobotSpec, server: RobotServer) -> None:

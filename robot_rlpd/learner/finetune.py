@@ -226,7 +226,7 @@ class FinetuneSession(Session):
             offline = self.updater.sampler.offline
             if chosen.any() and offline and self._spare_rows():
                 (found,) = judged([episode], self.task, self.contract, PriorReport())
-                fill_replay(offline[-1], [_rows(found, chosen[: len(found)])], self.contract, self.normalizer)
+                fill_replay(offline[-1], _runs(found, chosen[: len(found)]), self.contract, self.normalizer)
 
     def _patiently(self, drive: Callable[[], None]) -> None:
         """A robot that is gone is waited for; everything is saved meanwhile."""
@@ -253,6 +253,13 @@ class FinetuneSession(Session):
                     hint=f"the session is saved; go on with: robot-rlpd finetune --resume {self.run_dir}",
                 ) from None
             self._clock.sleep_until_s(self._clock.now_s() + RETRY_S)
+
+
+def _runs(found: Transitions, chosen: np.ndarray[Any, np.dtype[np.bool_]]) -> list[Transitions]:
+    """The chosen transitions, each run of consecutive ones by itself: frames are stacked within one only."""
+    begins = np.flatnonzero(chosen & ~np.insert(chosen[:-1], 0, False))
+    numbers = np.searchsorted(begins, np.arange(len(chosen)), side="right")
+    return [_rows(found, chosen & (numbers == number + 1)) for number in range(len(begins))]
 
 
 def _rows(found: Transitions, chosen: np.ndarray[Any, np.dtype[np.bool_]]) -> Transitions:

@@ -12,7 +12,9 @@ from robot_rlpd.errors import ConfigError, RunDirectoryError
 FINETUNE_FILE = "finetune.json"
 START = "start.pt"
 """Checkpoint of the policy that the session began with; never written again but for its evaluation."""
-SuccessKind = Literal["task", "robot", "operator"]
+CLASSIFIER = "classifier.onnx"
+"""The session's copy of the file that says what is solved."""
+SuccessKind = Literal["task", "robot", "operator", "classifier"]
 ResetKind = Literal["auto", "prompt"]
 
 
@@ -25,7 +27,10 @@ class FinetuneConfig:
     minutes: float
     """Time on the robot in training: control steps over the control rate, > 0 [min]."""
     success: SuccessKind = "task"
-    """Who says that the task is solved: the task from observations, the robot's signal, or the operator's key."""
+    """Who says that the task is solved: the task from observations, the robot's signal, the operator's key, or a
+    trained classifier."""
+    classifier: Path | None = None
+    """File of that classifier; None for none."""
     resets: ResetKind = "auto"
     """Whether the robot resets itself and its scene, or a person does and confirms."""
     intervene: str = ""
@@ -50,6 +55,10 @@ class FinetuneConfig:
                 raise ConfigError(field=name, found=getattr(self, name), allowed="0 to 1")
         if not 0.0 <= self.patience_min < float("inf"):
             raise ConfigError(field="patience_min", found=self.patience_min, allowed=">= 0 and finite")
+        if (self.success == "classifier") != (self.classifier is not None):
+            hint = "made by robot-rlpd reward train"
+            allowed = "a file together with --success classifier, none with another"
+            raise ConfigError(field="classifier", found=str(self.classifier or "none"), allowed=allowed, hint=hint)
         if self.success == "operator" and not self.intervene:
             hint = "such as --intervene keyboard: its buttons say success and failure"
             raise ConfigError("needs a device with buttons", field="intervene", found="none", hint=hint)

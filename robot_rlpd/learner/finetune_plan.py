@@ -15,6 +15,7 @@ SUCCESS_TOLD = {
     "task": "by the task, from observations",
     "robot": "by the robot's signal",
     "operator": "by the operator's button",
+    "classifier": "by the classifier",
 }
 
 
@@ -29,7 +30,7 @@ def plan(config: SessionConfig, finetune: FinetuneConfig, start: Checkpoint) -> 
         "training": f"{config.env_steps} steps = {config.env_steps / rate_hz / 60.0:.1f} min on the robot",
         "evaluation": _evaluation(config, start),
         "wall clock": f"ends after {config.time_limit_min:g} min" if config.time_limit_min else "no limit",
-        "success": SUCCESS_TOLD[finetune.success],
+        "success": f"{SUCCESS_TOLD[finetune.success]} {finetune.classifier or ''}".rstrip(),
         "resets": "the robot's own" if finetune.resets == "auto" else "by a person, who confirms each",
         "takes over": finetune.intervene or "nobody",
         "kept": "the starting policy as checkpoints/start.pt, the best by evaluation as checkpoints/best.pt",

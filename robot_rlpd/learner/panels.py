@@ -149,7 +149,8 @@ def _notes(panels: Sequence[Panel], num_runs: Mapping[str, int]) -> list[str]:
             have = int(curve.seeds.max(initial=0))
             name = panel.metric.name.replace("_", " ")
             if not have:
-                notes.append(f"no {name} yet: {label}")
+                nothing = "nobody took over" if panel.metric.kind == "intervention" else f"no {name} yet"
+                notes.append(f"{nothing}: {label}")
             elif have < num_runs[label]:
                 notes.append(f"{name} so far in {have} of {_seeds(num_runs[label])}: {label}")
     return notes

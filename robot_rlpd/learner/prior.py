@@ -12,15 +12,18 @@ import torch
 from robot_rlpd.episode import Episode, Transitions, transitions
 from robot_rlpd.errors import DataError
 from robot_rlpd.learner.policy import Normalizer, normalized
+from robot_rlpd.previous_actions import FIELD as PREVIOUS_ACTIONS
 from robot_rlpd.specs import check_contract
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from robot_rlpd.episode_store import EpisodeStore
     from robot_rlpd.learner.replay import ReplayBuffer
-    from robot_rlpd.specs import PolicyContract
+    from robot_rlpd.specs import ArraySpec, PolicyContract
     from robot_rlpd.task import Task
 
 LEAST_SHARE = 0.03
@@ -130,28 +133,30 @@ def fit_normalizer(found: Sequence[Transitions], contract: PolicyContract) -> No
 
     The scale of an entry is its standard deviation, but at least a tenth of the largest in its field and, where both
     bounds are finite, `LEAST_SHARE` of half its range: an entry that hardly varied while demonstrated would otherwise
-    drown all others as soon as it does. Fields that are constant get scale 1.
+    drown all others as soon as it does. Fields that are constant get scale 1. Previous actions are scaled by their bounds,
+    as actions are.
 
     Returns:
         Mean and scale of the flattened observation, float32 `(O,)` each.
     """
-    means, scales = [], []
+    parts = []
     for spec in contract.observation:
         if spec.is_image:  # scaled by the encoder
-            means.append(np.zeros(spec.size))
-            scales.append(np.ones(spec.size))
+            parts.append((np.zeros(spec.size), np.ones(spec.size)))
             continue
         rows = np.concatenate([part.observations[spec.name] for part in found]).astype(np.float64)
-        rows = rows.reshape(len(rows), -1)
-        deviations = rows.std(axis=0)
-        means.append(rows.mean(axis=0))
-        if deviations.max() > CONSTANT:
-            low, high = (
-                np.broadcast_to(np.array(bound, np.float64), deviations.shape) for bound in (spec.low, spec.high)
-            )
-            half_range = np.where(np.isfinite(high - low), (high - low) / 2.0, 0.0)
-            deviations = np.maximum(deviations, np.maximum(0.1 * deviations.max(), LEAST_SHARE * half_range))
-        else:
-            deviations = np.ones_like(deviations)
-        scales.append(deviations)
-    return np.concatenate(means).astype(np.float32), np.concatenate(scales).astype(np.float32)
+        parts.append(_scaling(spec, rows.reshape(len(rows), -1)))
+    means, scales = (np.concatenate(column).astype(np.float32) for column in zip(*parts, strict=True))
+    return means, scales
+
+
+def _scaling(spec: ArraySpec, rows: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and scale `(size,)` of a field that was observed as `rows` `(N, size)`."""
+    low, high = (np.broadcast_to(np.array(bound, np.float64), rows.shape[1:]) for bound in (spec.low, spec.high))
+    half_range = np.where(np.isfinite(high - low), (high - low) / 2.0, 0.0)
+    if spec.name == PREVIOUS_ACTIONS and half_range.all():
+        return (low + high) / 2.0, half_range
+    mean, deviations = rows.mean(axis=0), rows.std(axis=0)
+    if deviations.max() <= CONSTANT:
+        return mean, np.ones_like(deviations)
+    return mean, np.maximum(deviations, np.maximum(0.1 * deviations.max(), LEAST_SHARE * half_range))

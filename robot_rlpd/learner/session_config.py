@@ -92,9 +92,8 @@ class SessionConfig:
             if getattr(self, name) < least:
                 raise ConfigError(field=name, found=getattr(self, name), allowed=f">= {least}")
         if bool(self.cameras) != (self.rlpd.pixels is not None):
-            hint = "" if self.cameras else "a policy that reads cameras is trained with train --cameras, not fine-tuned"
             allowed = "some with rlpd.pixels, none without"
-            raise ConfigError(field="cameras", found=self.cameras or "none", allowed=allowed, hint=hint)
+            raise ConfigError(field="cameras", found=self.cameras or "none", allowed=allowed)
         if self.cameras and (self.listen or self.cloning_steps):
             what = "listen" if self.listen else "cloning_steps"
             hint = "train on a robot or in simulation, or without --cameras"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import torch
 
 from robot_rlpd.config import write_config
 from robot_rlpd.learner.checkpoint import LATEST, Checkpoint, save_checkpoint
-from robot_rlpd.learner.finetune_config import FINETUNE_FILE, START
+from robot_rlpd.learner.finetune_config import CLASSIFIER, FINETUNE_FILE, START
 from robot_rlpd.learner.run_directory import CHECKPOINTS, EPISODES, prepare_run_directory
 from robot_rlpd.specs import check_contract
 
@@ -44,7 +45,10 @@ def prepare_finetuning(
     check_contract(start.contract, spec, who=f"robot '{spec.name}'")
     prepare_run_directory(config, run_dir)
     write_config(run_dir / FINETUNE_FILE, finetune)
-    EpisodeStore.create(run_dir / EPISODES, spec).close()
+    if finetune.classifier is not None:
+        shutil.copyfile(finetune.classifier, run_dir / CLASSIFIER)
+    # A simulated session that is resumed learns from its store exactly what it would have learned from its robot.
+    EpisodeStore.create(run_dir / EPISODES, spec, lossless=bool(config.cameras) and config.simulated).close()
     first = fresh_start(start)
     save_checkpoint(run_dir / CHECKPOINTS / START, first)
     save_checkpoint(run_dir / CHECKPOINTS / LATEST, first)

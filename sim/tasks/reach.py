@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 MAX_EPISODE_STEPS = 40
 TOLERANCE_M = 0.02
 """Largest distance from the TCP to the target."""
+MARKER_M = 0.03
+"""Radius of the target's marker: five pixels of a 64x64 camera image, where one of the tolerance would be three."""
 FIELDS = ("joint_positions", "tcp_position", "tcp_velocity", "gripper_opening", "target_position", "target_from_tcp")
 
 
@@ -48,7 +50,7 @@ def make_expert(noise: float, seed: int) -> Policy:
 
 TASK = SimTask(
     name="reach",
-    scene=Scene(file="arm.xml"),
+    scene=Scene(file="arm.xml", target_radius_m=MARKER_M),
     fields=FIELDS,
     needs=("target_from_tcp",),
     is_solved=is_solved,

@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from robot_rlpd.learner.augmentation import random_shifts, shifted
+from robot_rlpd.learner.augmentation import _indexed, random_shifts, shifted
 from robot_rlpd.specs import ArraySpec
 
 IMAGES = (
@@ -22,6 +22,7 @@ def test_a_shift_is_a_crop_of_the_image_padded_with_its_border() -> None:
     padded = np.pad(stacks.numpy(), ((0, 0), (0, 0), (4, 4), (4, 4), (0, 0)), mode="edge")
     for n, (dy, dx) in enumerate(offsets.tolist()):
         assert np.array_equal(moved[n].numpy(), padded[n, :, 4 + dy : 10 + dy, 4 + dx : 9 + dx])
+    assert torch.equal(moved, _indexed(stacks, offsets))  # what a GPU does
 
 
 def test_all_frames_of_a_stack_move_alike() -> None:

@@ -148,3 +148,16 @@ def test_runs_of_one_point_each_are_one_point() -> None:
 
 def test_no_runs_are_an_empty_curve() -> None:
     assert [len(array) for array in vars(mean_curve([])).values()] == [0] * 5
+
+
+def test_time_on_the_robot_is_environment_steps_over_the_control_rate() -> None:
+    records = [record("start", 0, control_rate_hz=5.0), *evaluations([1, 2], [300, 900])]
+    assert run_curve(records, SUCCESS_RATE, "robot_min", window=1).x.tolist() == [1.0, 3.0]
+    with pytest.raises(ConfigError, match="control rate"):
+        run_curve([*RUN, *evaluations([1], [300])], SUCCESS_RATE, "robot_min", window=1)
+
+
+def test_the_rate_of_interventions_is_averaged_over_episodes() -> None:
+    records = [record("intervention", 10 * i, rate=float(i % 2)) for i in range(1, 5)]
+    curve = run_curve(records, Metric(kind="intervention", name="rate"), "env_steps", window=2)
+    assert curve.y.tolist() == [1.0, 0.5, 0.5, 0.5]

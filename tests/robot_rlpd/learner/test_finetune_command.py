@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from robot_rlpd.cli import main
+from robot_rlpd.learner.attendance import confirmed
 from robot_rlpd.learner.buttons import Buttons
 from robot_rlpd.learner.checkpoint import load_checkpoint
-from robot_rlpd.learner.finetune_commands import FinetuneCommand, confirmed, resolve, told
+from robot_rlpd.learner.finetune_commands import FinetuneCommand
+from robot_rlpd.learner.finetune_report import told
+from robot_rlpd.learner.finetune_resolve import resolve
 from robot_rlpd.learner.run_directory import CHECKPOINTS
 
 if TYPE_CHECKING:

@@ -121,3 +121,20 @@ def test_the_command_refuses_in_one_line(
     (message,) = capsys.readouterr().err.splitlines()
     assert told in message
     assert not (tmp_path / "curve.svg").exists()
+
+
+def test_time_on_the_robot_is_an_axis_and_who_was_never_corrected_is_named(tmp_path: Path) -> None:
+    for name in ("corrected", "alone"):
+        prepare_run_directory(SessionConfig(task="fake"), tmp_path / name)
+        with MetricsLog(tmp_path / name) as log:
+            log.write("start", 0, 0, {"control_rate_hz": 10.0})
+            log.write("evaluation", 600, 0, {"successes": 1, "episodes": 2, "success_rate": 0.5})
+            if name == "corrected":
+                log.write("intervention", 600, 0, {"steps": 3, "rate": 0.5, "recent_rate": 0.5})
+    groups = {name: [tmp_path / name] for name in ("corrected", "alone")}
+    out = tmp_path / "curve.svg"
+    plot_curves(groups, out, metrics=("success_rate", "intervention/rate"), x="robot_min")
+    told = texts(out)
+    assert "time on the robot [min]" in told
+    assert any("nobody took over: alone" in text for text in told)
+    assert any(text.startswith("intervention rate") for text in told)

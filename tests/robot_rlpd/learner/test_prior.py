@@ -13,6 +13,7 @@ from robot_rlpd.errors import DataError, MismatchError
 from robot_rlpd.learner.prior import LEAST_SHARE, PriorReport, digest, fill_replay, fit_normalizer, judged, load_prior
 from robot_rlpd.learner.replay import ReplayBuffer
 from robot_rlpd.rollout import rollout
+from robot_rlpd.specs import ArraySpec
 from robot_rlpd.task import SignalTask
 from robot_rlpd.testing import FakePolicy, FakeRobot, FakeTask, fake_spec
 
@@ -141,6 +142,16 @@ def test_the_scale_of_a_bounded_entry_is_at_least_a_share_of_its_range() -> None
     still = dataclasses.replace(whole, observations={**whole.observations, "position": hardly.astype(np.float32)})
     _, scale = fit_normalizer([still], contract)
     np.testing.assert_allclose(scale[:2], [LEAST_SHARE, 4.0 * LEAST_SHARE], rtol=1e-6)
+
+
+def test_previous_actions_are_scaled_as_actions_are_also_where_demonstrations_never_vary_them() -> None:
+    whole = transitions(demonstration(), FakeTask(), FIELDS)
+    told = ArraySpec(name="previous_actions", shape=(2,), low=(-1.0, 0.0), high=(1.0, 4.0))
+    contract = dataclasses.replace(CONTRACT, observation=(told, CONTRACT.observation[1]))
+    shut = np.tile(np.array([0.5, 0.0], np.float32), (len(whole), 1))
+    still = dataclasses.replace(whole, observations={**whole.observations, "previous_actions": shut})
+    mean, scale = fit_normalizer([still], contract)
+    assert (mean[:2].tolist(), scale[:2].tolist()) == ([0.0, 2.0], [1.0, 2.0])
 
 
 def test_prior_data_are_read_from_several_stores(record: Record) -> None:

@@ -133,8 +133,8 @@ def fit_normalizer(found: Sequence[Transitions], contract: PolicyContract) -> No
 
     The scale of an entry is its standard deviation, but at least a tenth of the largest in its field and, where both
     bounds are finite, `LEAST_SHARE` of half its range: an entry that hardly varied while demonstrated would otherwise
-    drown all others as soon as it does. Fields that are constant get scale 1. Previous actions are scaled by their bounds,
-    as actions are.
+    drown all others as soon as it does. Fields that are constant get scale 1. Previous actions are scaled as actions
+    are, by their bounds.
 
     Returns:
         Mean and scale of the flattened observation, float32 `(O,)` each.

@@ -6,7 +6,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+
+from robot_rlpd.episode import Transitions
 
 ROOT = Path(__file__).parents[1]
 PEER = f"{sys.executable} -c \"print('warming up'); print('{{\\\"critic_updates_per_s\\\": 50.0}}')\""
@@ -51,6 +54,40 @@ def run_benchmark(*words: str) -> dict[str, Any]:
     command = [sys.executable, "-m", *words, "--json"]
     result: dict[str, Any] = json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout)
     return result
+
+
+def test_returns_are_those_of_episodes_that_ended_solved() -> None:
+    from benchmarks.action_gap import returns_of
+
+    def episode(*, solved: bool, terminated: bool) -> Transitions:
+        flags = np.array([False, False, solved])
+        return Transitions(
+            observations={},
+            next_observations={},
+            executed_actions=np.zeros((3, 1), np.float32),
+            rewards=np.array([-1.0, -1.0, 0.0], np.float32),
+            masks=np.array([1.0, 1.0, 1.0 - terminated], np.float32),
+            successes=flags,
+        )
+
+    np.testing.assert_allclose(returns_of(episode(solved=True, terminated=True), 0.9), [-1.9, -1.0, 0.0])
+    for solved, terminated in ((False, True), (True, False)):
+        assert np.isnan(returns_of(episode(solved=solved, terminated=terminated), 0.9)).all()
+
+
+@pytest.mark.slow
+def test_action_gap_looks_at_a_run_and_its_prior_data(tmp_path: Path) -> None:
+    pytest.importorskip("mujoco", reason="the task is simulated")
+    prior, run_dir = tmp_path / "prior.zarr", tmp_path / "run"
+    words = ["--task", "reach", "--preset", "quickstart", "--env-steps", "20", "--start-training", "10"]
+    words += ["--eval-every", "0", "--no-compile", "--prior", str(prior), "--run-dir", str(run_dir)]
+    for command in (["record", "--task", "reach", "--episodes", "3", "--out", str(prior)], ["train", *words]):
+        program = "import sys; from robot_rlpd.cli import main; raise SystemExit(main())"
+        subprocess.run([sys.executable, "-c", program, *command], cwd=ROOT, check=True, capture_output=True)
+    found = run_benchmark("benchmarks.action_gap", str(run_dir), str(prior))
+    assert found["env_steps"] == 20
+    assert found["solved"]["transitions"] == found["transitions"] > 0
+    assert -50.0 < found["solved"]["return"] < 0.0
 
 
 @pytest.mark.slow

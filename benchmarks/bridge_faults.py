@@ -31,6 +31,7 @@ from robot_rlpd.bridge.client import RemoteRobot
 from robot_rlpd.bridge.keys import Keyring
 from robot_rlpd.bridge.server import RobotServer
 from robot_rlpd.errors import BridgeError, OutcomeUnknownError, RobotError
+from robot_rlpd.progress import ProgressLine
 from robot_rlpd.robot import Action, ClosingRobot, StepResult
 from robot_rlpd.specs import ActionComponent, ActionSpec, ArraySpec, RobotSpec
 
@@ -142,6 +143,12 @@ def through_network(steps: int, seed: int, *, encrypted: bool) -> dict[str, Any]
         thread.start()
         network = (FaultyConnections if encrypted else FaultyMessages)(server.address, seed=seed)
         started_s = time.monotonic()
+        progress = ProgressLine(steps, unit="steps")
+
+        def note(kind: str, number: int) -> None:
+            events.append((kind, number))
+            progress.update(number, "encrypted connections" if encrypted else "messages")
+
         try:
             with network:
                 if encrypted:
@@ -149,8 +156,9 @@ def through_network(steps: int, seed: int, *, encrypted: bool) -> dict[str, Any]
                 with RemoteRobot(
                     network.address, keyring=clients, step_timeout_s=STEP_TIMEOUT_S, connect_timeout_s=2.0
                 ) as robot:
-                    drive(robot, 1, steps, lambda kind, number: events.append((kind, number)))
+                    drive(robot, 1, steps, note)
         finally:
+            progress.close()
             over.set()
             thread.join()
     wall_s = round(time.monotonic() - started_s, 1)
@@ -242,15 +250,19 @@ def main() -> int:
     if arguments.role:
         role, address, log, life = arguments.role
         return _play(role, address, Path(log), int(life))
-    results = {
-        "messages": through_network(arguments.steps, arguments.seed, encrypted=False),
-        "connections": through_network(arguments.steps, arguments.seed, encrypted=True),
-        "kills": through_kills(arguments.kill_s, arguments.seed),
+    ways: dict[str, Callable[[], dict[str, Any]]] = {
+        "messages": lambda: through_network(arguments.steps, arguments.seed, encrypted=False),
+        "connections": lambda: through_network(arguments.steps, arguments.seed, encrypted=True),
+        "kills": lambda: through_kills(arguments.kill_s, arguments.seed),
     }
+    results: dict[str, dict[str, Any]] = {}
+    for name, run in ways.items():
+        results[name] = run()
+        if not arguments.json:
+            sys.stdout.write(f"{name}: {results[name]}\n")
+            sys.stdout.flush()
     if arguments.json:
         sys.stdout.write(json.dumps({**results, "machine": machine()}) + "\n")
-    else:
-        sys.stdout.write("".join(f"{name}: {value}\n" for name, value in results.items()))
     return int(any(result[name] for result in results.values() for name in BAD))
 
 

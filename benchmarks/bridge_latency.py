@@ -6,8 +6,8 @@ Payload: an action of 28 and an observation of 39 float32 numbers; then an obser
 a bare TCP socket; and, with an interpreter that has grpcio, LeRobot's two calls over gRPC. All servers are processes of
 their own on TCP loopback, and all are asked in turn, so that whatever else the machine does slows all alike. The bare
 exchange is DEALER/ROUTER with a msgpack map that holds the bytes and a sequence number; the bridge adds the session,
-exactly-once, limits and checks. Beside the times, which need an idle machine, stands the processor time of an exchange:
-of the server's process and of the client's thread.
+exactly-once, limits and checks. The medians need an idle machine; the fastest exchanges (p5) and the processor time of
+one, of the server's process and of the client's thread, say more on a busy one.
 """
 
 from __future__ import annotations
@@ -183,8 +183,8 @@ def measure(exchanges: int, grpc_python: str) -> dict[str, Any]:
         times, busy = _times(ways, grpc, exchanges, {kind: server.pid for kind, server in servers.items()})
     result: dict[str, Any] = {}
     for kind, taken in times.items():
-        p50, p99 = np.percentile(taken, [50, 99])
-        result[kind] = {"p50_us": round(float(p50), 1), "p99_us": round(float(p99), 1), **busy.get(kind, {})}
+        p5, p50, p99 = (round(float(us), 1) for us in np.percentile(taken, [5, 50, 99]))
+        result[kind] = {"p5_us": p5, "p50_us": p50, "p99_us": p99, **busy.get(kind, {})}
     for kind, beside in BESIDE.items():
         result[kind][f"times_{beside.split()[0]}"] = round(result[kind]["p50_us"] / result[beside]["p50_us"], 2)
         if grpc_python and beside == "raw":

@@ -27,6 +27,8 @@ HANDSHAKE_MS = 5000
 """A connection that has not introduced itself by then is closed."""
 QUEUE_SIZE = 64
 """Messages of one peer that may wait in either direction; more are not read, or dropped on the way out."""
+IO_THREADS = 2
+"""A new connection goes to the less busy one: a commander need not share his with whoever hammers at the port."""
 MOST_MALFORMED = 20
 """Malformed messages after which a connection is not listened to any more."""
 MOST_REMEMBERED = 1000
@@ -66,7 +68,7 @@ class GuardedSocket:
         if keys is None and not is_local(address):
             logger.warning("serving at %s without encryption: anybody who reaches it is let in", address)
         self.public_key = "" if keys is None else keys.own.public.decode()
-        self._context = zmq.Context()
+        self._context = zmq.Context(IO_THREADS)
         self._socket = self._context.socket(zmq.ROUTER)
         self._gatekeeper = Gatekeeper(self._context, self._socket, keys)
         options = {

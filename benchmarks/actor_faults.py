@@ -5,7 +5,8 @@
 An actor steps a simulated robot and delivers its episodes through a network that cuts and stalls connections to a
 learner that brings them to its disk. Every few seconds one of the two is killed with SIGKILL and started again, or
 frozen for a while. The actor notes the UUID of each episode with its first step; in the end both are left alone until
-everything is delivered. Every episode with a step must be in the learner's store, none twice.
+everything is delivered. Every episode with a step must be in the learner's store, none twice; and no action may be
+applied that was decided longer ago than the watchdog allows, which is what a frozen actor would do when it thaws.
 """
 
 from __future__ import annotations
@@ -33,18 +34,24 @@ from robot_rlpd.bridge.learner_server import LearnerServer
 from robot_rlpd.bridge.outbox import Outbox
 from robot_rlpd.bridge.policies import Shelf
 from robot_rlpd.episode_store import EpisodeStore
+from robot_rlpd.errors import RobotError
+from robot_rlpd.limits import Watch
 from robot_rlpd.pacing import PacedRobot
 from robot_rlpd.robot import RandomPolicy
 from robot_rlpd.rollout import SilentListener, rollout
-from robot_rlpd.safety import SafeRobot
 from robot_rlpd.spool import StoreListener
 from robot_rlpd.task import SignalTask
 from robot_rlpd.testing import FakeRobot, fake_spec
+from robot_rlpd.watchdog import watched
 
 if TYPE_CHECKING:
     from robot_rlpd.episode import Step
+    from robot_rlpd.robot import Action, Observation, StepResult
 
 RATE_HZ, EPISODE_STEPS = 100.0, 40
+COMMAND_TIMEOUT_S = 0.25
+THINKING_S = 0.005
+"""Between decision and command, so that every second freeze falls in there."""
 FROZEN_S = (0.5, 3.0)
 LAST_WAIT_S = 300.0
 """How long the last episodes may take, when nothing is killed any more."""
@@ -66,6 +73,7 @@ class Note(SilentListener):
 
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        self.refused = os.open(path.with_name("refused"), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         self._noted = True
         self._uuid = ""
 
@@ -82,6 +90,34 @@ class Note(SilentListener):
             self._noted = True
 
 
+class SlowRandomPolicy(RandomPolicy):
+    """Remembers when it decided; then takes its time."""
+
+    decided_s = 0.0
+
+    def __call__(self, observation: Observation) -> Action:
+        """A uniform action."""
+        action = super().__call__(observation)
+        self.decided_s = time.monotonic()
+        time.sleep(THINKING_S)
+        return action
+
+
+class NotedRobot(FakeRobot):
+    """Notes the age of actions that should not have been applied any more."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(fake_spec(RATE_HZ))
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        self.policy: SlowRandomPolicy | None = None
+
+    def step(self, action: Action) -> StepResult:
+        """Move by the action."""
+        if self.policy is not None and (age_s := time.monotonic() - self.policy.decided_s) > COMMAND_TIMEOUT_S:
+            os.write(self._descriptor, f"{age_s}\n".encode())
+        return super().step(action)
+
+
 def act(folder: Path, address: str, last: bool) -> int:
     """Record and deliver until killed; the last time, only deliver."""
     with Outbox(folder / "outbox") as outbox:
@@ -91,12 +127,16 @@ def act(folder: Path, address: str, last: bool) -> int:
             delivered = courier.wait_until_delivered(LAST_WAIT_S)
             courier.close()
             return int(not delivered)
-        robot = SafeRobot(PacedRobot(FakeRobot(fake_spec(RATE_HZ))))
-        policy = RandomPolicy(robot.spec, np.random.default_rng())
+        driver = NotedRobot(folder / "late")
+        robot = watched(PacedRobot(driver), Watch(command_timeout_s=COMMAND_TIMEOUT_S))
+        driver.policy = policy = SlowRandomPolicy(robot.spec, np.random.default_rng())
         note = Note(folder / "begun")
         while True:
             listeners = (StoreListener(outbox), note)
-            rollout(robot, policy, SignalTask("signals", EPISODE_STEPS), listeners=listeners)
+            try:
+                rollout(robot, policy, SignalTask("signals", EPISODE_STEPS), listeners=listeners)
+            except RobotError:  # stopped by its watchdog
+                os.write(note.refused, b"refused\n")
             courier.hurry()
 
 
@@ -135,6 +175,8 @@ def measure(seconds: float, every_s: float, seed: int) -> dict[str, Any]:
         begun = (folder / "begun").read_text().split()
         waiting = {path.stem for path in (folder / "outbox").rglob("*") if path.is_file()}
         refused = len(list((folder / "outbox").glob("*.refused")))
+        late = [float(age_s) for age_s in (folder / "late").read_text().split()]
+        stopped = len((folder / "refused").read_text().split())
     return {
         "episodes": len(begun),
         "stored": len(stored),
@@ -143,6 +185,9 @@ def measure(seconds: float, every_s: float, seed: int) -> dict[str, Any]:
         "twice": len(stored) - len(set(stored)),
         "refused": refused,
         "delivered_in_the_end": left == 0,
+        "stopped_by_watchdog": stopped,
+        "applied_too_late": len(late),
+        "latest_s": round(max(late, default=0.0), 3),
         "faults": dict(faults),
         "network": told(network),
     }
@@ -191,7 +236,9 @@ def main() -> int:
         sys.stdout.write(json.dumps({**result, "machine": machine()}) + "\n")
     else:
         sys.stdout.write("".join(f"{name}: {value}\n" for name, value in result.items()))
-    return int(bool(result["lost"] or result["twice"] or not result["delivered_in_the_end"]))
+    return int(
+        bool(result["lost"] or result["applied_too_late"] or result["twice"] or not result["delivered_in_the_end"])
+    )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
 """Attack the socket of a served robot while its rightful commander goes on stepping.
 
-    python -m benchmarks.bridge_fuzz [--seconds 60] [--encrypt] [--json]
+    python -m benchmarks.bridge_fuzz [--seconds 60] [--attacks random_bytes] [--encrypt] [--json]
 
 One attack after the other, each for so long: random bytes over TCP, random frames, hellos of another version and
-another contract, frames that are too large, handshakes that never end. Told of each: steps per second of the commander
-beside those without an attack, the longest step, and how much memory the server took. A step that fails ends it.
+another contract, frames that are too large, handshakes that never end. The attacker is a process of its own, as are the
+server and the commander. Told of each: steps per second of the commander during the attack, and in a quarter of the
+time just before and after it (other work on the machine slows them alike); the longest step; how much memory the server
+took; and what its threads worked, in percent of a core: the one that steps the robot, that of ZeroMQ, and the one that
+turns connections away. A step that fails ends it.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -87,7 +91,12 @@ def wrong_version(host: str, port: int, rng: np.random.Generator, over: threadin
 
 def wrong_contract(host: str, port: int, rng: np.random.Generator, over: threading.Event) -> None:
     """Hellos for another robot."""
-    _frames(host, port, over, lambda: [wire.encode(wire.Hello(1, "other", rng.bytes(8).hex(), OTHER_CONTRACT))])
+    _frames(
+        host,
+        port,
+        over,
+        lambda: [wire.encode(wire.Hello(wire.PROTOCOL_VERSION, "other", rng.bytes(8).hex(), OTHER_CONTRACT))],
+    )
 
 
 def oversize(host: str, port: int, rng: np.random.Generator, over: threading.Event) -> None:
@@ -96,11 +105,14 @@ def oversize(host: str, port: int, rng: np.random.Generator, over: threading.Eve
     _frames(host, port, over, lambda: [too_large])
 
 
-ATTACKS = (random_bytes, random_frames, wrong_version, wrong_contract, oversize, endless_handshakes)
+ATTACKS = {
+    each.__name__: each
+    for each in (random_bytes, random_frames, wrong_version, wrong_contract, oversize, endless_handshakes)
+}
 
 
-def measure(seconds: float, *, encrypt: bool) -> dict[str, Any]:
-    """Each attack in turn, after as long without one."""
+def measure(seconds: float, attacks: list[str], *, encrypt: bool) -> dict[str, Any]:
+    """Each attack in turn."""
     with tempfile.TemporaryDirectory() as name:
         robots, clients = Keyring(Path(name) / "robot"), Keyring(Path(name) / "client")
         key = robots.make().public.decode()
@@ -116,24 +128,52 @@ def measure(seconds: float, *, encrypt: bool) -> dict[str, Any]:
                     clients.pin(address, key)
                 with RemoteRobot(address, keyring=clients) as robot:
                     robot.reset()
-                    return _attacked(robot, server.pid, address, seconds)
+                    return _attacked(robot, server.pid, address, seconds, attacks)
             finally:
                 server.kill()
 
 
-def _attacked(robot: RemoteRobot, pid: int, address: str, seconds: float) -> dict[str, Any]:
-    host, _, port = address.removeprefix("tcp://").rpartition(":")
-    result: dict[str, Any] = {"none": _stepping(robot, pid, seconds)}
-    for attack in ATTACKS:
-        over = threading.Event()
-        thread = threading.Thread(target=attack, args=(host, int(port), np.random.default_rng(0), over))
-        thread.start()
-        try:
-            result[attack.__name__] = _stepping(robot, pid, seconds)
-        finally:
-            over.set()
-            thread.join()
+def _attacked(robot: RemoteRobot, pid: int, address: str, seconds: float, attacks: list[str]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    calm = _stepping(robot, pid, seconds / 4)
+    for number, attack in enumerate(attacks):
+        command = [sys.executable, "-m", "benchmarks.bridge_fuzz", "--attack", attack, address]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as attacker:
+            assert attacker.stdout is not None
+            attacker.stdout.readline()
+            before = _thread_seconds(pid)
+            attacked = _stepping(robot, pid, seconds)
+            worked = _thread_seconds(pid)
+            attacker.kill()
+        before_hz, calm = calm["rate_hz"], _stepping(robot, pid, seconds / 4)
+        result[attack if attacks.count(attack) == 1 else f"{attack} {number + 1}"] = {
+            **attacked,
+            "calm_hz": [before_hz, calm["rate_hz"]],
+            "busy_percent": {
+                name: round(100 * (worked[name] - before.get(name, 0.0)) / seconds, 1) for name in sorted(worked)
+            },
+        }
     return result
+
+
+def attack(name: str, address: str) -> int:
+    """Attack until killed."""
+    host, _, port = address.removeprefix("tcp://").rpartition(":")
+    sys.stdout.write("begins\n")
+    sys.stdout.flush()
+    ATTACKS[name](host, int(port), np.random.default_rng(0), threading.Event())
+    return 0
+
+
+def _thread_seconds(pid: int) -> dict[str, float]:
+    """Processor time of the threads of a process by what they do."""
+    ticks = os.sysconf("SC_CLK_TCK")
+    spent: dict[str, float] = {}
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        head, _, rest = (thread / "stat").read_text().rpartition(")")
+        name = "robot" if int(thread.name) == pid else ("zeromq" if "ZMQ" in head else "gatekeeper")
+        spent[name] = spent.get(name, 0.0) + sum(map(int, rest.split()[11:13])) / ticks
+    return spent
 
 
 def _stepping(robot: RemoteRobot, pid: int, seconds: float) -> dict[str, Any]:
@@ -177,13 +217,19 @@ def main() -> int:
     """Attack and tell."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=10.0, help="of each attack (default 10)")
+    parser.add_argument(
+        "--attacks", nargs="+", choices=list(ATTACKS), default=list(ATTACKS), help="which (default all)"
+    )
     parser.add_argument("--encrypt", action="store_true", help="the commander and the server use keys")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--attack", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
         return serve(arguments.serve, encrypt=arguments.encrypt)
-    result = measure(arguments.seconds, encrypt=arguments.encrypt)
+    if arguments.attack:
+        return attack(*arguments.attack)
+    result = measure(arguments.seconds, arguments.attacks, encrypt=arguments.encrypt)
     if arguments.json:
         sys.stdout.write(json.dumps({**result, "machine": machine()}) + "\n")
     else:

@@ -5,7 +5,8 @@
 Payload: an action of 28 and an observation of 39 float32 numbers. Both servers are processes of their own on TCP
 loopback, and both are asked in turn, so that whatever else the machine does slows both alike. The bare exchange is
 DEALER/ROUTER with a msgpack map that holds the bytes and a sequence number; the bridge adds the session, exactly-once,
-limits and checks.
+limits and checks. Beside the times, which need an idle machine, stands the processor time of an exchange: of the
+server's process and of the client's thread.
 """
 
 from __future__ import annotations
@@ -119,7 +120,7 @@ def measure(exchanges: int) -> dict[str, Any]:
             for kind, robot in robots.items():
                 robot.reset()
                 ways[kind] = robot.step
-            times = _times(ways, exchanges)
+            times, busy = _times(ways, exchanges, {kind: server.pid for kind, server in servers.items()})
             for robot in robots.values():
                 robot.close()
         finally:
@@ -129,22 +130,43 @@ def measure(exchanges: int) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for kind, taken in times.items():
         p50, p99 = np.percentile(taken, [50, 99])
-        result[kind] = {"p50_us": round(float(p50), 1), "p99_us": round(float(p99), 1)}
+        result[kind] = {"p50_us": round(float(p50), 1), "p99_us": round(float(p99), 1), **busy[kind]}
     for kind in kinds[1:]:
         result[kind]["times_raw"] = round(result[kind]["p50_us"] / result["raw"]["p50_us"], 2)
     return result
 
 
-def _times(ways: dict[str, Callable[[Action], Any]], exchanges: int) -> dict[str, list[float]]:
+def _times(
+    ways: dict[str, Callable[[Action], Any]], exchanges: int, servers: dict[str, int]
+) -> tuple[dict[str, list[float]], dict[str, dict[str, float]]]:
+    """Microseconds of each exchange, and mean processor time by kind."""
     action = np.linspace(-1.0, 1.0, ACTION_SIZE, dtype=np.float32)
     times: dict[str, list[float]] = {kind: [] for kind in ways}
-    for count in range(exchanges + WARM_UP):
-        for kind, exchange in ways.items():
-            began_s = time.perf_counter()
+    client_s = dict.fromkeys(ways, 0.0)
+    for _ in range(WARM_UP):
+        for exchange in ways.values():
             exchange(action)
-            if count >= WARM_UP:
-                times[kind].append((time.perf_counter() - began_s) * 1e6)
-    return times
+    server_s = {kind: _processor_s(servers[kind]) for kind in ways}
+    for _ in range(exchanges):
+        for kind, exchange in ways.items():
+            busy_s, began_s = time.thread_time(), time.perf_counter()
+            exchange(action)
+            times[kind].append((time.perf_counter() - began_s) * 1e6)
+            client_s[kind] += time.thread_time() - busy_s
+    busy = {
+        kind: {
+            "server_busy_us": round((_processor_s(servers[kind]) - server_s[kind]) / exchanges * 1e6, 1),
+            "client_busy_us": round(client_s[kind] / exchanges * 1e6, 1),
+        }
+        for kind in ways
+    }
+    return times, busy
+
+
+def _processor_s(pid: int) -> float:
+    """Processor time of all threads of a process, seconds."""
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads) / 1e9
 
 
 def _started(kind: str, folder: Path) -> subprocess.Popen[str]:

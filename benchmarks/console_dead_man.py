@@ -23,8 +23,9 @@ from websockets.sync.client import connect
 
 from benchmarks.machine import machine
 from demos.recording.keeper import NothingKept
+from demos.recording.options import RecordOptions
 from demos.recording.priority import real_time_priority
-from demos.recording.recorder import Recorder, RecordOptions
+from demos.recording.recorder import Recorder
 from demos.teleop.browser import HOLD_WITHIN_S
 from demos.web.console import BrowserConsole
 from demos.web.server import ServingOptions

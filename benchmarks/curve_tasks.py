@@ -67,6 +67,8 @@ _LIGHT: dict[str, Any] = {
     "initial_temperature": 0.1,
     "start_training": 1000,
 }
+_LIGHT_MAZE: dict[str, Any] = {"subset_size": 2, "normalize": "yes", "eval_episodes": 20}
+"""Five small critics err more than ten large ones: the least of two keeps them from believing what no data show."""
 _DOOR = TrainCommand(
     task="gymnasium:gymnasium_robotics:AdroitHandDoorSparse-v1",
     success_when="observation[28] >= 1.35",
@@ -78,7 +80,7 @@ _DOOR = TrainCommand(
 _UMAZE = TrainCommand(
     task="gymnasium:gymnasium_robotics:AntMaze_UMaze-v4",
     env_kwargs='{"continuing_task": false}',
-    success_when="norm(achieved_goal - desired_goal) <= 0.5",
+    success_when="reward > 0",
     reward="sparse",
     preset="antmaze",
     env_steps=300_000,
@@ -104,12 +106,12 @@ TASKS = {
     ),
     "umaze": CurveTask(
         command=_UMAZE,
-        light=_LIGHT | {"env_steps": 40_000, "eval_every": 5000, "eval_episodes": 20},
+        light=_LIGHT | _LIGHT_MAZE | {"env_steps": 100_000, "eval_every": 10_000},
         prior=_imported("antmaze_umaze_play_scripted.hdf5", _UMAZE, _MAZE_FIELDS),
     ),
     "medium": CurveTask(
         command=_MEDIUM,
-        light=_LIGHT | {"env_steps": 100_000, "eval_every": 20_000, "eval_episodes": 20},
+        light=_LIGHT | _LIGHT_MAZE | {"env_steps": 200_000, "eval_every": 20_000},
         prior=_imported("antmaze_medium_play_scripted.hdf5", _MEDIUM, _MAZE_FIELDS),
     ),
 }

@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.machine import machine
-from demos.recording.recorder import Recorder, RecordOptions
+from demos.recording.options import RecordOptions
+from demos.recording.recorder import Recorder
 from demos.recording.writer_process import WriterProcess
 from robot_rlpd.episode import EpisodeInfo
 from robot_rlpd.episode_store import EpisodeStore

@@ -22,8 +22,9 @@ import numpy as np
 
 from benchmarks.machine import machine
 from benchmarks.recorder_crash import FilmedRobot, Numbering, film_spec
+from demos.recording.options import RecordOptions
 from demos.recording.priority import real_time_priority
-from demos.recording.recorder import Recorder, RecordOptions
+from demos.recording.recorder import Recorder
 from demos.recording.writer_process import WriterProcess
 from robot_rlpd.episode import EpisodeInfo
 from robot_rlpd.errors import ConfigError

@@ -42,6 +42,10 @@ if TYPE_CHECKING:
 
 SIM_STEPS = {"reach": 6_000, "pick_place": 30_000}
 """Steps in simulation until the policy is at its plateau; others have the last number."""
+SIM_SHARE = 0.5
+"""Of the prior data, where nothing else is asked for."""
+TARGET_ENTROPY = {"peg_insert": -6.0}
+"""Where a gripper that opens ends it all; others have the preset's."""
 
 
 def main() -> int:
@@ -56,7 +60,11 @@ def main() -> int:
     parser.add_argument("--sim-steps", type=int, help="steps in simulation (default until its plateau)")
     parser.add_argument("--limit-steps", type=int, help="time limit on the stand-in [steps] (default the task's)")
     parser.add_argument("--utd-ratio", type=int, help="critic updates per step (default as in simulation)")
-    parser.add_argument("--sim-share", type=float, default=0.5, help="of prior data from simulation (default 0.5)")
+    parser.add_argument(
+        "--sim-share", type=float, default=SIM_SHARE, help="of prior data from simulation (default 0.5)"
+    )
+    help_text = "actions before that are observed, as the robot answers late (default 2)"
+    parser.add_argument("--previous-actions", type=int, default=2, help=help_text)
     parser.add_argument("--pace", choices=["fast", "real"], default="fast", help="of the stand-in (default fast)")
     parser.add_argument("--episodes", type=int, default=50, help="of the measurements (default 50)")
     parser.add_argument("--eval-episodes", type=int, default=20, help="of evaluations in between (default 20)")
@@ -68,7 +76,7 @@ def main() -> int:
     asked = parser.parse_args()
     name = f"{asked.task}-{asked.profile.replace(':', '_')}-{asked.minutes:g}min-{asked.pace}"
     name += f"-{asked.limit_steps}steps" if asked.limit_steps else ""
-    name += f"-sim{asked.sim_share:g}" if asked.sim_share != parser.get_default("sim_share") else ""
+    name += f"-sim{asked.sim_share:g}" if asked.sim_share != SIM_SHARE else ""
     setting = Setting(
         task=asked.task,
         profile=asked.profile,
@@ -77,6 +85,8 @@ def main() -> int:
         limit_steps=asked.limit_steps,
         utd_ratio=asked.utd_ratio,
         sim_share=asked.sim_share,
+        previous_actions=asked.previous_actions,
+        target_entropy=TARGET_ENTROPY.get(asked.task),
         pace=asked.pace,
         episodes=asked.episodes,
         eval_episodes=asked.eval_episodes,
@@ -97,8 +107,8 @@ def check_same(setting: Setting) -> None:
     path = setting.root / "setting.json"
     asked = {name: value for name, value in dataclasses.asdict(setting).items() if name != "root"}
     if path.is_file():
-        kept = json.loads(path.read_text())
-        differ = [f"{name} {kept[name]}, now {asked[name]}" for name in kept if kept[name] != asked[name]]
+        kept = {"sim_share": SIM_SHARE, **json.loads(path.read_text())}
+        differ = [f"{name} {kept.get(name)}, now {asked[name]}" for name in asked if kept.get(name) != asked[name]]
         if differ:
             raise SystemExit(f"{setting.root} holds cells of another setting: {'; '.join(differ)}; choose a --run-dir")
     setting.root.mkdir(parents=True, exist_ok=True)
@@ -126,6 +136,7 @@ def stand_in(setting: Setting) -> Iterator[str]:
     """The stand-in, served by a process of its own; the address to reach it."""
     robot = f"standin:{setting.task}:{setting.profile}"
     words = ["serve", "--robot", robot, "--address", "tcp://127.0.0.1:0", "--pace", setting.pace, "--json"]
+    words += ["--env-kwargs", json.dumps(setting.env_kwargs)]
     program = [sys.executable, "-c", "from robot_rlpd.cli import main; raise SystemExit(main())", *words]
     with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

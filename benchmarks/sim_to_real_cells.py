@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.machine import machine
-from demos.recording.run import Plan
+from demos.recording.plan import Plan
 from demos.recording.run import run as record
 from robot_rlpd.bridge.client import RemoteRobot
 from robot_rlpd.config import write_text
@@ -58,6 +58,8 @@ class Setting:
         limit_steps: Time limit of an episode on the stand-in [control steps]; None for the task's own.
         utd_ratio: Critic updates per step on the stand-in; None for those in simulation.
         sim_share: Share of simulation among the prior data of `both` and `corrected`, above 0 and below 1.
+        previous_actions: How many actions before are observed, in simulation and on the stand-in.
+        target_entropy: Of the policy, in simulation and on the stand-in; None for the preset's.
         pace: Of the stand-in.
         episodes: Of the measurements before and after.
         eval_episodes: Of each evaluation in between.
@@ -71,10 +73,17 @@ class Setting:
     limit_steps: int | None
     utd_ratio: int | None
     sim_share: float
+    previous_actions: int
+    target_entropy: float | None
     pace: str
     episodes: int
     eval_episodes: int
     root: Path
+
+    @property
+    def env_kwargs(self) -> dict[str, Any]:
+        """Of the simulated task and of the stand-in."""
+        return {"previous_actions": self.previous_actions} if self.previous_actions else {}
 
     def judge(self) -> SignalledTask:
         """The robot's signal says what is solved."""
@@ -95,14 +104,22 @@ def simulation(setting: Setting, seed: int, should_stop: Callable[[], bool]) -> 
     """The policy from simulation; whether it is there."""
     run_dir = setting.root / f"sim-{seed}"
     prior = setting.root / f"sim_demos-{seed}.zarr"
-    setup = load_task(setting.task)
+    options = TaskOptions(env_kwargs=setting.env_kwargs)
+    setup = load_task(setting.task, options)
     if not prior.exists():
-        plan = Plan(setup=setup, task_options=TaskOptions(), episodes=DEMONSTRATIONS, noise=NOISE, seed=1000 * seed)
+        plan = Plan(setup=setup, task_options=options, episodes=DEMONSTRATIONS, noise=NOISE, seed=1000 * seed)
         if not recorded(plan, prior):
             return False
     begun = (run_dir / CHECKPOINTS / LATEST).is_file()
     command = TrainCommand(
-        task=setting.task, prior=(prior,), preset="quickstart", env_steps=setting.sim_steps, seed=seed, run_dir=run_dir
+        task=setting.task,
+        env_kwargs=json.dumps(setting.env_kwargs),
+        prior=(prior,),
+        preset="quickstart",
+        target_entropy=setting.target_entropy,
+        env_steps=setting.sim_steps,
+        seed=seed,
+        run_dir=run_dir,
     )
     config = read_run_config(run_dir) if begun else resolve_training(command)
     if begun and load_checkpoint(run_dir).env_steps >= config.env_steps:
@@ -121,7 +138,7 @@ def demonstrations(setting: Setting, seed: int, address: str, should_stop: Calla
     path = setting.root / f"demos-{seed}.zarr"
     if path.exists() or should_stop():
         return path.exists()
-    options = TaskOptions(reward="stored")
+    options = TaskOptions(reward="stored", env_kwargs=setting.env_kwargs)
     plan = Plan(
         setup=load_task(setting.task, options),
         task_options=options,
@@ -255,6 +272,7 @@ def scratch(setting: Setting, run_dir: Path, seed: int, address: str, robot: Rob
         prior=(setting.root / f"demos-{seed}.zarr",),
         preset="quickstart",
         utd_ratio=setting.utd_ratio,
+        target_entropy=setting.target_entropy,
         max_episode_steps=setting.limit_steps,
         env_steps=env_steps,
         eval_every=max(1, env_steps // EVALUATIONS),

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from demos.recording.cameras import TIMEOUT_S, check_timeout_s
 from robot_rlpd.config import parse_json_object
 from robot_rlpd.errors import ConfigError
 from robot_rlpd.progress import ProgressLine
@@ -63,6 +64,15 @@ class RecordConfig:
     """Seconds between two episodes to put the scene in order, at least 0; by default a device that a person operates
     waits until the operator begins, and others do not wait."""
 
+    camera_timeout_s: float = TIMEOUT_S
+    """A camera that gives no image for so many seconds ends the episode, above 0; inf for never."""
+
+    jpeg_quality: int | None = None
+    """Of camera images in a new store, 1 to 100; default 90."""
+
+    lossless: bool = False
+    """Keep camera images of a new store exactly, in several times the space of JPEG."""
+
     real_time: bool = False
     """Ask for real-time priority (SCHED_FIFO) for the control loop; doctor says whether it is permitted."""
 
@@ -91,11 +101,14 @@ class RecordConfig:
         _at_least("reset_time_s", self.reset_time_s, 0)
         if not 0.0 <= self.noise <= 1.0:
             raise ConfigError(field="noise", found=self.noise, allowed="0 to 1")
+        check_timeout_s(self.camera_timeout_s)
 
 
 def record(config: RecordConfig) -> int:
     """Record demonstrations from a device into a store."""
-    from demos.recording.run import Plan, run, summary
+    from demos.recording.plan import Plan, summary
+    from demos.recording.run import run
+    from robot_rlpd.images import ImageCodec
 
     options = TaskOptions(
         success_when=config.success_when,
@@ -116,6 +129,8 @@ def record(config: RecordConfig) -> int:
         seed=config.seed,
         keep_failures=config.keep_failures,
         reset_time_s=config.reset_time_s,
+        camera_timeout_s=config.camera_timeout_s,
+        codec=ImageCodec.wished(lossless=config.lossless, jpeg_quality=config.jpeg_quality),
         real_time=config.real_time,
         operator=config.operator,
         notes=config.notes,

@@ -37,6 +37,7 @@ def summarize(store: EpisodeStore) -> dict[str, Any]:
         "ended": dict(Counter(str(episode.info.ended) for episode in stored)),
         "sources": _sources(store),
         "fields": {s.name: {"shape": list(s.shape), "dtype": s.dtype, "unit": s.unit} for s in store.spec.observation},
+        "images": str(store.codec) if any(s.is_image for s in store.spec.observation) else None,
         "signals": [s.name for s in store.spec.signals],
         "action": [c.name for c in store.spec.action.components],
     }

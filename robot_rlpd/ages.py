@@ -31,6 +31,8 @@ class Ages:
         self._origin = (0.0, 0.0)
         self._robot_time_s = 0.0
         self.was_held = False
+        self._is_held = False
+        self._hold_s = None if watch.hold_after_ticks is None else watch.hold_after_ticks * period_s
 
     def pause(self) -> None:
         """Nothing is expected until the next `begin`."""
@@ -38,7 +40,7 @@ class Ages:
 
     def begin(self, robot_time_s: float) -> None:
         """A reset is over."""
-        self._since_s, self._in_step, self._missed = self._clock.now_s(), False, 0
+        self._since_s, self._in_step, self._missed, self._is_held = self._clock.now_s(), False, 0, False
         self._origin, self._robot_time_s = (self._since_s, robot_time_s), robot_time_s
 
     def before_step(self) -> str:
@@ -47,7 +49,9 @@ class Ages:
         waited_s = now_s - (now_s if self._since_s is None else self._since_s)
         if watch.command_timeout_s is not None and waited_s > watch.command_timeout_s:
             return f"no command for {waited_s:.3g} s"
-        self.was_held = waited_s > self._period_s and (watch.command_timeout_s or watch.max_missed_ticks) is not None
+        awaited = watch.command_timeout_s or watch.max_missed_ticks or watch.hold_after_ticks
+        self.was_held = self._is_held or (waited_s > self._period_s and awaited is not None)
+        self._is_held = False
         self._missed = self._missed + 1 if waited_s > self._period_s else 0
         if watch.max_missed_ticks is not None and self._missed > watch.max_missed_ticks:
             return f"{self._missed} commands in a row came more than a period late"
@@ -71,6 +75,27 @@ class Ages:
         if limit_s is not None and lag_s > limit_s:
             return f"the observation is {lag_s:.3g} s old"
         return ""
+
+    def missed(self) -> bool:
+        """Whether the next command is so late that the robot has to be held; not again until one comes."""
+        since_s = self._since_s
+        if self._hold_s is None or since_s is None or self._in_step or self._is_held:
+            return False
+        return self._clock.now_s() - since_s > self._hold_s
+
+    def held(self) -> None:
+        """The robot is at rest until the next command."""
+        self._is_held = True
+
+    def next_look_s(self) -> float:
+        """Seconds until something may have been awaited for too long; infinite where nothing ever is."""
+        watch, since_s, now_s = self._watch, self._since_s, self._clock.now_s()
+        awaited = [(watch.step_timeout_s, self._in_step), (watch.command_timeout_s, not self._in_step)]
+        if not self._is_held:
+            awaited.append((self._hold_s, not self._in_step))
+        waited_s = 0.0 if since_s is None else now_s - since_s
+        left = [limit_s - waited_s * runs for limit_s, runs in awaited if limit_s is not None]
+        return min(left, default=float("inf"))
 
     def overdue(self) -> str:
         """What has been awaited for too long, or empty."""

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from robot_rlpd.errors import ConfigError, DataError
+from robot_rlpd.holding import hold
 from robot_rlpd.outcomes import Columns, Outcomes
-from robot_rlpd.robot import ClosingRobot
+from robot_rlpd.robot import ClosingRobot, look_at
 from robot_rlpd.specs import ArraySpec, check_contract
 from robot_rlpd.task import Outcome, Signals
 
@@ -81,6 +82,14 @@ class ClassifiedRobot(ClosingRobot):
             PROBABILITY: np.array(probability, np.float32),
         }
         return replace(result, signals={**result.signals, **said})
+
+    def look(self) -> StepResult | None:
+        """What the robot sees."""
+        return look_at(self._robot)
+
+    def hold(self, still: Action) -> str:
+        """Hold the robot; nothing is judged."""
+        return hold(self._robot, still)
 
     def stop(self, reason: str) -> None:
         """Stop the robot."""

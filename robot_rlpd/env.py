@@ -6,34 +6,21 @@ import contextlib
 import importlib
 import io
 import logging
-import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from robot_rlpd.errors import ConfigError, DataError, SpecError, UnknownNameError
-from robot_rlpd.expression import Condition
+from robot_rlpd.errors import ConfigError, SpecError, UnknownNameError
+from robot_rlpd.gymnasium_task import GymnasiumTask
 from robot_rlpd.judging import JudgedRobot
-from robot_rlpd.outcomes import Columns, Outcomes
 from robot_rlpd.robot import Action, ClosingRobot, Observation, Robot, StepResult
-from robot_rlpd.specs import ActionComponent, ActionSpec, ArraySpec, RobotSpec
-from robot_rlpd.task import Outcome, Signals, Task, TaskOptions, TaskSetup
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from robot_rlpd.spaces import box, flatten_names, spec_of
+from robot_rlpd.task import Task, TaskOptions, TaskSetup
 
 _log = logging.getLogger(__name__)
-DEFAULT_RATE_HZ = 30.0
 DEFAULT_EPISODE_STEPS = 1000
-SIGNALS = (
-    ArraySpec(name="reward", shape=()),
-    ArraySpec(name="terminated", shape=(), dtype="bool"),
-    ArraySpec(name="truncated", shape=(), dtype="bool"),
-    ArraySpec(name="success", shape=(), dtype="bool"),
-)
 
 
 class GymnasiumRobot(ClosingRobot):
@@ -81,107 +68,8 @@ class GymnasiumRobot(ClosingRobot):
         self._env.close()
 
     def _observation(self, value: Any) -> Observation:
-        flat = _flatten_names(value)
+        flat = flatten_names(value)
         return {spec.name: np.array(flat[spec.name], spec.dtype) for spec in self.spec.observation}
-
-
-class GymnasiumTask:
-    """The task of a Gymnasium environment, judged from signals, or from a condition on the recorded step."""
-
-    success_at_end = False
-
-    def __init__(self, name: str, max_episode_steps: int, options: TaskOptions) -> None:
-        self.name = name
-        self.max_episode_steps = max_episode_steps
-        self._reward = options.reward
-        self._condition = Condition(options.success_when) if options.success_when else None
-
-    def check_fields(self, spec: RobotSpec) -> None:
-        """Refuse a condition on fields or entries that the robot does not have.
-
-        Raises:
-            ConfigError: Lists the fields, or names the index.
-        """
-        if self._condition is not None:
-            self._condition.check_names([s.name for s in (*spec.observation, *spec.signals)] + ["action"])
-            step = {s.name: np.zeros(s.shape, s.dtype) for s in (*spec.observation, *spec.signals)}
-            with np.errstate(all="ignore"):
-                self._condition({**step, "action": np.zeros(spec.action.size, np.float32)})
-
-    def evaluate(
-        self, observation: Observation, executed_action: Action, signals: Signals, next_observation: Observation
-    ) -> Outcome:
-        """Success by the condition on the next observation if there is one, else as signalled.
-
-        With a condition and the sparse reward, an end without success truncates, live and recorded alike.
-        """
-        del observation
-        if self._condition is None:
-            success = bool(signals.get("success", False))
-        else:
-            success = self._condition({**signals, **next_observation, "action": executed_action})
-        if self._reward != "sparse" and "reward" not in signals:
-            raise DataError("the robot signals no reward", field="signals.reward", hint="use --reward sparse")
-        reward = float(success) - 1.0 if self._reward == "sparse" else float(signals["reward"])
-        ended = bool(signals.get("terminated", False))
-        terminated = ended and (success or not self._redefines_the_end)
-        return Outcome(
-            reward=reward,
-            terminated=terminated,
-            success=success,
-            truncated=bool(signals.get("truncated", False)) or (ended and not terminated),
-        )
-
-    def evaluate_many(
-        self,
-        observations: Columns,
-        executed_actions: NDArray[np.float32],
-        signals: Columns,
-        next_observations: Columns,
-    ) -> Outcomes:
-        """`evaluate` for many steps."""
-        del observations
-        steps = len(executed_actions)
-        never = np.zeros(steps, np.bool_)
-        if self._condition is None:
-            successes = np.asarray(signals.get("success", never), np.bool_)
-        else:
-            successes = self._condition.each({**signals, **next_observations, "action": executed_actions})
-        if self._reward != "sparse" and "reward" not in signals:
-            raise DataError("the robot signals no reward", field="signals.reward", hint="use --reward sparse")
-        ended = np.asarray(signals.get("terminated", never), np.bool_)
-        return Outcomes(
-            rewards=np.asarray(successes - 1.0 if self._reward == "sparse" else signals["reward"], np.float32),
-            terminated=ended & successes if self._redefines_the_end else ended,
-            successes=successes,
-        )
-
-    @property
-    def _redefines_the_end(self) -> bool:
-        """Whether reward and success follow a condition alone, whatever goal the environment ended at.
-
-        An end without success would be worth -1 in all if it were one of the MDP: better than anywhere but the goal.
-        """
-        return self._condition is not None and self._reward == "sparse"
-
-    def check_recomputable(self, spec: RobotSpec, *, where: str) -> None:
-        """A reward computed inside the environment cannot be recomputed; a success can, by signal or condition."""
-        recorded = {s.name for s in spec.signals}
-        if self._reward == "task":
-            raise DataError(
-                f"task '{self.name}' computes its reward inside the environment, so {where} cannot be relabelled",
-                field="reward",
-                found="task",
-                allowed="--reward sparse (0 on success, else -1), or --reward stored (as recorded)",
-            )
-        if self._reward == "stored" and "reward" not in recorded:
-            raise DataError(f"{where} holds no reward", field="signals.reward", hint="use --reward sparse")
-        if self._reward == "sparse" and self._condition is None and "success" not in recorded:
-            raise DataError(
-                f"{where} does not say where the task was solved",
-                field="signals.success",
-                hint='say it with --success-when, for instance "observation[0] >= 1.0"',
-            )
 
 
 def setup(argument: str, options: TaskOptions) -> TaskSetup:
@@ -262,79 +150,6 @@ def registered_limit(env: gymnasium.Env[Any, Any]) -> int:
     return gymnasium.spec(env.spec.id).max_episode_steps or DEFAULT_EPISODE_STEPS
 
 
-def spec_of(env: gymnasium.Env[Any, Any], name: str) -> RobotSpec:
-    """Describe an environment's spaces.
-
-    Raises:
-        SpecError: A space that cannot be described (discrete or unbounded actions, graphs, text ...).
-    """
-    return RobotSpec(
-        name=name,
-        observation=tuple(
-            _field_spec(field, space) for field, space in _flatten_spaces(env.observation_space, "").items()
-        ),
-        action=_action_spec(env.action_space),
-        control_rate_hz=_rate_hz(env),
-        signals=SIGNALS,
-    )
-
-
-def _rate_hz(env: gymnasium.Env[Any, Any]) -> float:
-    period_s = getattr(env.unwrapped, "dt", None)
-    if isinstance(period_s, (int, float)) and period_s > 0:
-        return round(1.0 / float(period_s), 9)
-    return float(env.metadata.get("render_fps") or DEFAULT_RATE_HZ)
-
-
-def _flatten_spaces(space: spaces.Space[Any], prefix: str) -> dict[str, spaces.Space[Any]]:
-    if not isinstance(space, spaces.Dict):
-        return {prefix or "observation": space}
-    flat: dict[str, spaces.Space[Any]] = {}
-    for key, inner in space.spaces.items():
-        flat |= _flatten_spaces(inner, f"{prefix}/{key}" if prefix else str(key))
-    return flat
-
-
-def _flatten_names(value: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        return {prefix or "observation": value}
-    flat: dict[str, Any] = {}
-    for key, inner in value.items():
-        flat |= _flatten_names(inner, f"{prefix}/{key}" if prefix else str(key))
-    return flat
-
-
-def _field_spec(name: str, space: spaces.Space[Any]) -> ArraySpec:
-    if isinstance(space, spaces.Box):
-        dtype = "float32" if np.issubdtype(space.dtype, np.floating) else str(space.dtype)
-        is_image = dtype == "uint8" and len(space.shape) == 3
-        return ArraySpec(
-            name=name, shape=space.shape, dtype=dtype, low=_few(space.low), high=_few(space.high), is_image=is_image
-        )
-    if isinstance(space, spaces.Discrete):
-        low = float(space.start)
-        return ArraySpec(name=name, shape=(), dtype="int64", low=(low,), high=(low + float(space.n) - 1.0,))
-    if isinstance(space, spaces.MultiBinary):
-        return ArraySpec(name=name, shape=tuple(space.shape), dtype="uint8", low=(0.0,), high=(1.0,))
-    raise SpecError(field=f"observation.{name}", found=type(space).__name__, allowed="Box, Discrete, MultiBinary, Dict")
-
-
-def _few(bound: np.ndarray[Any, Any]) -> tuple[float, ...]:
-    values = tuple(float(v) for v in bound.ravel())
-    return values[:1] if len(set(values)) == 1 else values
-
-
-def _action_spec(space: spaces.Space[Any]) -> ActionSpec:
-    if not isinstance(space, spaces.Box) or not np.issubdtype(space.dtype, np.floating):
-        raise SpecError(field="action", found=type(space).__name__, allowed="a Box of continuous actions")
-    low, high = space.low.ravel(), space.high.ravel()
-    return ActionSpec(
-        components=tuple(
-            ActionComponent(name=f"a{i}", low=float(low[i]), high=float(high[i])) for i in range(math.prod(space.shape))
-        )
-    )
-
-
 class RobotEnv(gymnasium.Env[Any, Any]):
     """A robot with a task as a Gymnasium environment.
 
@@ -353,7 +168,7 @@ class RobotEnv(gymnasium.Env[Any, Any]):
         self._last: Observation = {}
         spec = robot.spec
         self.metadata = {"render_modes": [], "render_fps": spec.control_rate_hz}
-        fields: dict[str, spaces.Space[Any]] = {s.name: _box(s) for s in spec.observation}
+        fields: dict[str, spaces.Space[Any]] = {s.name: box(s) for s in spec.observation}
         self._single = spec.observation[0].name if len(fields) == 1 else ""
         self.observation_space = fields[self._single] if self._single else spaces.Dict(fields)
         self.action_space = spaces.Box(spec.action.low, spec.action.high, dtype=np.float32)
@@ -381,18 +196,3 @@ class RobotEnv(gymnasium.Env[Any, Any]):
 
     def _shown(self, observation: Observation) -> Any:
         return observation[self._single] if self._single else dict(observation)
-
-
-def _box(spec: ArraySpec) -> spaces.Box:
-    dtype = np.dtype("uint8" if spec.dtype == "bool" else spec.dtype)
-    if dtype.kind == "f":
-        limits = -np.inf, np.inf
-    elif spec.dtype == "bool":
-        limits = 0, 1
-    else:
-        limits = float(np.iinfo(dtype).min), float(np.iinfo(dtype).max)
-        if dtype.itemsize == 8:  # 2**63 - 1 is no float64
-            limits = limits[0], float(np.nextafter(limits[1], 0.0))
-    low = np.clip(np.broadcast_to(np.reshape(spec.low, (-1,)), (spec.size,)), *limits).reshape(spec.shape)
-    high = np.clip(np.broadcast_to(np.reshape(spec.high, (-1,)), (spec.size,)), *limits).reshape(spec.shape)
-    return spaces.Box(low.astype(dtype), high.astype(dtype), dtype=dtype.type)

@@ -77,6 +77,22 @@ class ImageCodec:
         if not 1 <= self.quality <= 100:
             raise ConfigError(field="jpeg_quality", found=self.quality, allowed="1 to 100")
 
+    @classmethod
+    def wished(cls, *, lossless: bool, jpeg_quality: int | None) -> ImageCodec | None:
+        """What an operator asks for; None when nothing was said.
+
+        Raises:
+            ConfigError: Both, or no such quality.
+        """
+        if lossless and jpeg_quality is not None:
+            raise ConfigError("not together with --lossless", field="jpeg_quality", found=jpeg_quality)
+        if lossless:
+            return cls(name="zstd")
+        return None if jpeg_quality is None else cls(quality=jpeg_quality)
+
+    def __str__(self) -> str:
+        return f"JPEG of quality {self.quality}" if self.name == "jpeg" else "lossless"
+
     def encode(self, image: NDArray[np.uint8]) -> bytes:
         """Bytes of a uint8 image `(H, W, C)`."""
         if self.name == "jpeg":

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from robot_rlpd.holding import hold
 from robot_rlpd.robot import ClosingRobot
 
 if TYPE_CHECKING:
@@ -49,6 +50,10 @@ class JudgedRobot(ClosingRobot):
             "success": np.array(outcome.success),
         }
         return replace(result, signals={**result.signals, **signals})
+
+    def hold(self, still: Action) -> str:
+        """Hold the robot; nothing is judged."""
+        return hold(self._robot, still)
 
     def stop(self, reason: str) -> None:
         """Stop the robot."""

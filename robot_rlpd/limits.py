@@ -77,7 +77,7 @@ class BoxLimits:
 
 @dataclass(frozen=True, kw_only=True)
 class Watch:
-    """Ages that end a run; None where nothing is watched."""
+    """Ages at which a robot is held or stopped; None where nothing is watched."""
 
     command_timeout_s: float | None = None
     """Longest wait for the next command, seconds; the robot is then stopped."""
@@ -87,6 +87,9 @@ class Watch:
     """Longest time, seconds, for which the robot's own clock may stand still or lag behind; it is then stopped."""
     max_missed_ticks: int | None = None
     """Commands in a row that may come more than a period late; one more and the robot is stopped."""
+    hold_after_ticks: float | None = None
+    """Control periods by which the next command may be late; then the robot is held until it comes. Speeds go to zero
+    within their limits, targets stay as they are; a robot that is commanded by forces is stopped."""
 
     def __post_init__(self) -> None:
         for option in fields(self):

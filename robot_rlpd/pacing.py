@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from robot_rlpd.clock import Clock, MonotonicClock, Rate
-from robot_rlpd.robot import ClosingRobot
+from robot_rlpd.holding import hold
+from robot_rlpd.robot import ClosingRobot, look_at
 
 if TYPE_CHECKING:
     from robot_rlpd.robot import Action, Robot, StepResult
@@ -31,6 +32,14 @@ class PacedRobot(ClosingRobot):
         result = self._robot.step(action)
         self.rate.wait()
         return result
+
+    def look(self) -> StepResult | None:
+        """What the robot sees."""
+        return look_at(self._robot)
+
+    def hold(self, still: Action) -> str:
+        """Hold the robot; the next command begins a period of its own."""
+        return hold(self._robot, still)
 
     def stop(self, reason: str) -> None:
         """Stop the robot."""

@@ -103,6 +103,23 @@ class Robot(Protocol):
     ) -> None: ...
 
 
+@runtime_checkable
+class Looking(Protocol):
+    """A robot that tells what it sees also between episodes; optional."""
+
+    def look(self) -> StepResult | None:
+        """What is observed now, without moving anything; None where that cannot be told.
+
+        Not while an episode runs. From the robot's thread.
+        """
+        ...
+
+
+def look_at(robot: Robot) -> StepResult | None:
+    """What a robot sees between episodes; None from one that does not tell."""
+    return robot.look() if isinstance(robot, Looking) else None
+
+
 class ClosingRobot:
     """Base for robots: the context manager part of the protocol, ending in `close`."""
 

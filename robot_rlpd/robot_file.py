@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from robot_rlpd.bridge.robots import REMOTE, open_robot
 from robot_rlpd.errors import ConfigError, RobotError, SpecError
 from robot_rlpd.limits import BoxLimits, ComponentLimits, SafetyLimits, Watch
+from robot_rlpd.previous_actions import check_count, remembering
 from robot_rlpd.safety import SafeRobot
 from robot_rlpd.specs import from_builtins
 from robot_rlpd.watchdog import watch_beside
@@ -35,6 +36,8 @@ class RobotFile:
     """Boxes that observed points must not leave, by observation field."""
     watch: Watch = field(default_factory=Watch)
     """Watchdogs."""
+    previous_actions: int = 0
+    """How many of the last executed actions are observed, for policies of robots that answer late."""
 
     @property
     def safety(self) -> SafetyLimits:
@@ -63,6 +66,7 @@ def read_robot_file(path: Path) -> RobotFile:
         raise ConfigError(
             field=f"{path}: robot", found=read.robot, allowed="a driver of this machine, NAME or NAME:ARGUMENT"
         )
+    check_count(read.previous_actions, field=f"{path}: previous_actions")
     for name, limits in read.limits.items():
         limits.check(f"limits.{name}")
     return read
@@ -81,6 +85,7 @@ def make_robot(argument: str, options: TaskOptions) -> Robot:
     try:
         driver = open_robot(described.robot, options=options)
         try:
+            driver = remembering(driver, described.previous_actions)
             robot = _SeatedRobot(driver, described.safety, seat)
         except BaseException:
             driver.close()
@@ -88,7 +93,7 @@ def make_robot(argument: str, options: TaskOptions) -> Robot:
     except BaseException:
         os.close(seat)
         raise
-    watch_beside(robot, described.watch)
+    watch_beside(robot)
     return robot
 
 

@@ -21,9 +21,10 @@ import numpy as np
 from robot_rlpd.ages import Ages
 from robot_rlpd.clock import Clock, MonotonicClock
 from robot_rlpd.errors import RobotError
+from robot_rlpd.holding import Rest, hold
 from robot_rlpd.limits import SafetyLimits
 from robot_rlpd.motion_filter import REASONS, MotionFilter, outside
-from robot_rlpd.robot import ClosingRobot
+from robot_rlpd.robot import ClosingRobot, look_at
 from robot_rlpd.specs import ArraySpec
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class SafetyCounts:
         refused_actions: Commands of a wrong shape, NaN or infinite.
         limited_steps: Steps that a limit beyond the bounds of the spec held back.
         by_reason: Steps that each limit changed.
+        holds: How often the robot was held because a command was missing.
         stops: Stops that the filter decided on itself, by what it saw.
     """
 
@@ -56,7 +58,25 @@ class SafetyCounts:
     refused_actions: int = 0
     limited_steps: int = 0
     by_reason: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REASONS, 0))
+    holds: int = 0
     stops: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """What was changed, as commands print it."""
+        return {
+            "clipped_actions": self.clipped_steps,
+            "refused_actions": self.refused_actions,
+            "limited_actions": self.limited_steps,
+            "limited_by": dict(self.by_reason),
+            "holds": self.holds,
+        }
+
+    def held_back(self) -> str:
+        """What limits beyond the bounds of the spec did, for people; empty if nothing."""
+        if not self.limited_steps:
+            return ""
+        reasons = ", ".join(f"{name} {count}" for name, count in self.by_reason.items() if count)
+        return f"held back by limits: {self.limited_steps} of {self.steps} steps ({reasons})"
 
 
 class SafeRobot(ClosingRobot):
@@ -91,11 +111,15 @@ class SafeRobot(ClosingRobot):
         self.spec = _with_signals(robot.spec) if self._motion else robot.spec
         self.counts = SafetyCounts()
         self._binary = np.array([c.kind == "binary" for c in robot.spec.action.components])
+        self._has_binary = bool(self._binary.any())
         self._lock = threading.RLock()
         self._stopped: str | None = "not reset yet"
         self._commander = 0
         self._observation: Observation = {}
-        self._ages = Ages(limits.watch, robot.spec.control_period_s, clock or MonotonicClock())
+        self._rest = Rest(robot.spec.action)
+        self._applied = np.zeros(robot.spec.action.size, np.float32)
+        watch = limits.watch if self._rest.is_needed else replace(limits.watch, hold_after_ticks=None)
+        self._ages = Ages(watch, robot.spec.control_period_s, clock or MonotonicClock())
         self.closed = threading.Event()
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> StepResult:
@@ -127,14 +151,7 @@ class SafeRobot(ClosingRobot):
         Raises:
             SpecError: Wrong shape, NaN or infinity.
         """
-        action_spec = self.spec.action
-        action = action_spec.validate(action)
-        limited = np.clip(action, action_spec.low, action_spec.high)
-        if self._binary.any():
-            middle = (action_spec.low + action_spec.high) / 2.0
-            snapped = np.where(limited > middle, action_spec.high, action_spec.low)
-            limited = np.where(self._binary, snapped, limited)
-        return limited.astype(np.float32)
+        return self._bounded(self.spec.action.validate(action))
 
     def step(self, action: Action) -> StepResult:
         """Limit the action, apply it, check what comes back.
@@ -159,18 +176,22 @@ class SafeRobot(ClosingRobot):
 
     def _step(self, action: Action) -> StepResult:
         try:
-            bounded = self.limit(action)
+            action = self.spec.action.validate(action)
         except Exception as error:
             self.counts.refused_actions += 1
             self.stop(str(error))
             raise
-        reasons = set() if np.array_equal(bounded, action) else {"bounds"}
+        bounded = self._bounded(action)
+        # Bytes are compared sooner; they differ for the two zeros as well.
+        is_same = bounded.tobytes() == action.tobytes() or np.array_equal(bounded, action)
+        reasons = set() if is_same else {"bounds"}
         applied = bounded
         if self._motion is not None:
             if self._ages.was_held:
                 self._motion.rest()
             applied, more = self._motion.limit(bounded, self._observation)
             reasons |= more
+        self._applied = applied
         result = self._checked(self._robot.step(applied))
         self._observation = result.observation
         result = self._labelled(result, bounded, applied, reasons)
@@ -182,8 +203,15 @@ class SafeRobot(ClosingRobot):
             result = replace(result, fault=f"stopped: {self._stopped}")
         return result
 
+    def look(self) -> StepResult | None:
+        """What the robot sees between episodes; lifts no stop."""
+        with self._lock:
+            return look_at(self._robot)
+
     def watch(self) -> str:
-        """Stop the robot if its commander or its driver is silent for too long; may be called from any thread.
+        """Hold the robot if a command is missing, stop it if its commander or driver is silent for too long.
+
+        May be called from any thread.
 
         Returns:
             Why it was stopped, or empty.
@@ -191,7 +219,27 @@ class SafeRobot(ClosingRobot):
         reason = self._ages.overdue() if self._stopped is None else ""
         if reason:
             self._stop_itself(reason)
+        elif self._stopped is None and self._ages.missed():
+            self._hold_itself()
         return reason
+
+    def next_look_s(self) -> float:
+        """Seconds until `watch` may have something to do; infinite where nothing is awaited."""
+        return self._ages.next_look_s()
+
+    def hold(self, still: Action) -> str:
+        """Brake, then keep the robot at rest until the next step, which goes on from there.
+
+        Args:
+            still: Where there is no other rest to go to.
+
+        Returns:
+            The robot's fault, or empty.
+        """
+        with self._lock:
+            self._ages.held()
+            self._brake()
+            return hold(self._robot, still if self._motion is None else self._motion.braking())
 
     def stop(self, reason: str) -> None:
         """Brake, then stop the robot; steps are refused until the next reset. May be called from any thread."""
@@ -211,6 +259,14 @@ class SafeRobot(ClosingRobot):
         self.stop("closed")
         self._robot.close()
 
+    def _bounded(self, action: Action) -> Action:
+        low, high = self.spec.action.low, self.spec.action.high
+        bounded: Action = np.minimum(np.maximum(action, low), high)
+        if self._has_binary:
+            snapped = np.where(bounded > (low + high) / 2.0, high, low)
+            bounded = np.where(self._binary, snapped, bounded)
+        return bounded
+
     def _brake(self) -> None:
         motion = self._motion
         if motion is None:
@@ -222,6 +278,22 @@ class SafeRobot(ClosingRobot):
                 if self._robot.step(motion.braking()).fault:
                     return
 
+    def _hold_itself(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            return  # the command came, or the robot is being stopped
+        try:
+            if self._stopped is not None or not self._ages.missed():
+                return
+            self.counts.holds += 1
+            if self._rest.has_forces:
+                self._stop_itself("a command is missing, and forces cannot be held")
+            elif fault := self.hold(self._rest.after(self._applied)):
+                self._stop_itself(fault)
+        except Exception as error:
+            self._stop_itself(f"it could not be held: {error}")
+        finally:
+            self._lock.release()
+
     def _stop_itself(self, reason: str) -> None:
         logger.warning("robot '%s': %s, stopping", self.spec.name, reason)
         self.counts.stops.append(reason)
@@ -230,7 +302,7 @@ class SafeRobot(ClosingRobot):
     def _labelled(self, result: StepResult, bounded: Action, applied: Action, reasons: set[str]) -> StepResult:
         executed = bounded if result.executed_action is None else result.executed_action
         if self._motion is None:
-            return replace(result, executed_action=executed)
+            return result if executed is result.executed_action else replace(result, executed_action=executed)
         signals = {
             **result.signals,
             APPLIED: np.asarray(executed if result.executed_action is not None else applied, np.float32),
@@ -264,6 +336,9 @@ class SafeRobot(ClosingRobot):
         except Exception as error:
             self.stop(str(error))
             raise
+        same = len(observation) == len(result.observation)
+        if same and all(array is result.observation[name] for name, array in observation.items()):
+            return result
         return replace(result, observation=observation)
 
 

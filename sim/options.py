@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 VIEWS = ("front", "side", "top")
 WRIST = "wrist"
 IMAGE_SIZES = (8, 1024)
-KEYS = ("cameras", "image_size", "randomization")
+KEYS = ("cameras", "image_size", "randomization", "previous_actions")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,11 +26,13 @@ class SimOptions:
         cameras: Which cameras are observed.
         image_size: Width and height of their pictures in pixels.
         randomization: What differs from one episode to the next.
+        previous_actions: How many actions before are observed.
     """
 
     cameras: tuple[str, ...] = ()
     image_size: tuple[int, int] = (96, 96)
     randomization: Randomization = field(default_factory=Randomization)
+    previous_actions: int = 0
 
 
 def parse_options(name: str, scene: Scene, argument: str, options: TaskOptions) -> SimOptions:
@@ -51,6 +53,7 @@ def parse_options(name: str, scene: Scene, argument: str, options: TaskOptions) 
         cameras=_cameras(given.get("cameras", ()), (*VIEWS, *(f"{arm}{WRIST}" for arm in scene.arms))),
         image_size=_image_size(given.get("image_size", SimOptions.image_size)),
         randomization=parse_randomization(given.get("randomization", "none")),
+        previous_actions=given.get("previous_actions", 0),
     )
 
 

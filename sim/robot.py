@@ -126,6 +126,11 @@ class SimRobot(ClosingRobot):
         signals = self._signals(before, executed)
         return StepResult(dict(self._observation), executed, signals, self._robot_time_s)
 
+    def look(self) -> StepResult:
+        """How things are now."""
+        seen = self._readings.read(self.data) | self._eyes.see(self.data)
+        return StepResult(seen, robot_time_s=self._robot_time_s)
+
     def stop(self, reason: str) -> None:
         """Hold the present joint positions, at rest."""
         del reason

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from robot_rlpd.previous_actions import remembering, spec_with_previous_actions
 from robot_rlpd.robot import Observation, Policy
 from robot_rlpd.task import TaskOptions, TaskSetup
 from sim.arm import arm_spec, image_field
@@ -95,7 +96,7 @@ class SimTask:
         options = parse_options(self.name, self.scene, argument, task_options)
         return TaskSetup(
             task=self.judge(task_options),
-            spec=self.spec_with(options),
-            make_robot=lambda: self.make_robot(options, task_options),
+            spec=spec_with_previous_actions(self.spec_with(options), options.previous_actions),
+            make_robot=lambda: remembering(self.make_robot(options, task_options), options.previous_actions),
             make_expert=self.make_expert,
         )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from robot_rlpd.errors import ConfigError
+from robot_rlpd.previous_actions import remembering
 from sim.distributions import LogUniform, Uniform
 from sim.options import parse_options
 from sim.randomization import Randomization
@@ -130,7 +131,7 @@ def make_robot(argument: str, options: TaskOptions) -> Robot:
         raise ConfigError("a stand-in hides what it is", field="env_kwargs", found="randomization", allowed="cameras")
     seen = parse_options(name, task.scene, "", options)
     known = replace(seen, randomization=Randomization.constant(hidden))
-    return task.make_robot(known, options, secret_name=f"{name}_robot")
+    return remembering(task.make_robot(known, options, secret_name=f"{name}_robot"), seen.previous_actions)
 
 
 def hidden_values(task: str, profile: str) -> dict[str, float]:

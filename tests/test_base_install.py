@@ -62,7 +62,7 @@ def test_the_wheel_holds_every_module_and_asset_and_nothing_else(wheel: Path) ->
         str(path.relative_to(ROOT))
         for package in packages
         for path in (ROOT / package).rglob("*")
-        if path.suffix in {".py", ".xml", ".typed"}
+        if path.suffix in {".py", ".xml", ".typed", ".html", ".js", ".css"}
     }
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert wanted <= held
@@ -89,6 +89,10 @@ def test_the_command_line_starts(environment: Path) -> None:
     assert "usage" in run(environment / "bin" / "robot-rlpd", "--help", cwd=environment).lower()
 
 
-def test_a_policy_file_drives_a_served_robot_and_is_recorded(environment: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_a_policy_file_drives_a_served_robot_and_is_recorded(
+    environment: Path, tmp_path: Path, encrypted: bool
+) -> None:
     write_model(build_policy_model(WALKS_TO_THE_TARGET, METADATA, normalizer=None), tmp_path / "policy.onnx")
-    run(environment / "bin" / "python", SCRIPT, tmp_path, cwd=tmp_path)
+    words = ["--encrypt"] if encrypted else []
+    run(environment / "bin" / "python", SCRIPT, tmp_path, *words, cwd=tmp_path)

@@ -25,7 +25,7 @@ PACKAGES = ("robot_rlpd", "demos", "deploy", "sim")
 LIBRARY_TABLE = {
     "torch": ("robot_rlpd.learner", "deploy.export", "deploy.verify"),
     "mujoco": ("sim",),
-    "gymnasium": ("robot_rlpd.env", "robot_rlpd.bridge.env", "robot_rlpd.learner", "sim"),
+    "gymnasium": ("robot_rlpd.env", "robot_rlpd.spaces", "robot_rlpd.bridge.env", "robot_rlpd.learner", "sim"),
     "gymnasium_robotics": ("robot_rlpd.env", "robot_rlpd.learner", "sim"),
     "zarr": ("robot_rlpd.store_arrays", "demos.converters"),
     "h5py": ("demos.converters",),
@@ -38,7 +38,7 @@ LIBRARY_TABLE = {
     "hid": ("demos.teleop",),
 }
 LIBRARIES = tuple(LIBRARY_TABLE)
-ENV = "robot_rlpd.bridge.env"
+ENVIRONMENTS = ("robot_rlpd.env", "robot_rlpd.spaces", "robot_rlpd.bridge.env")
 
 IMPORT_EACH = """
 import importlib, json, sys
@@ -150,18 +150,18 @@ def test_an_entry_point_names_a_function_that_exists(target: str) -> None:
 
 
 def test_ground_floor_bridge_and_runtime_load_no_heavy_library() -> None:
-    modules = modules_in("robot_rlpd", "deploy.runtime", but=("robot_rlpd.learner", "robot_rlpd.env", ENV))
+    modules = modules_in("robot_rlpd", "deploy.runtime", but=("robot_rlpd.learner", *ENVIRONMENTS))
     assert not brought_by(modules, ("torch", "mujoco", "gymnasium", "h5py"))
 
 
 def test_the_episode_library_is_loaded_only_when_needed() -> None:
     stores = ("episode_store", "store_arrays", "store_format", "store_compact", "store_salvage", "store_repair")
-    above = ("robot_rlpd.learner", "robot_rlpd.env", ENV, *(f"robot_rlpd.{name}" for name in stores))
+    above = ("robot_rlpd.learner", *ENVIRONMENTS, *(f"robot_rlpd.{name}" for name in stores))
     assert not brought_by(modules_in("robot_rlpd", "deploy.runtime", but=above), ("zarr",))
 
 
 def test_the_environment_module_loads_gymnasium_and_nothing_heavier() -> None:
-    brought = brought_by(modules_in("robot_rlpd.env", ENV), ("torch", "mujoco", "h5py", "zarr"))
+    brought = brought_by(modules_in(*ENVIRONMENTS), ("torch", "mujoco", "h5py", "zarr"))
     assert not brought
 
 

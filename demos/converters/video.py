@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 CODEC, PIXELS, GROUP, RATE_FACTOR = "libsvtav1", "yuv420p", 2, 30
 """As LeRobot encodes; lossy. Every second frame can be decoded alone."""
+FOR_PEOPLE, RATE_FACTOR_FOR_PEOPLE = "libx264", 18
+"""H.264, which every player and browser shows."""
 SMALLEST = 64
 """Least height and width of a video, in pixels."""
 _JPEG_START = b"\xff\xd8"
@@ -39,17 +41,20 @@ class VideoWriter:
         rate_hz: Frames per second.
         height: Of every frame.
         width: Of every frame.
+        codec: FFmpeg's name of the encoder.
     """
 
-    def __init__(self, path: Path, rate_hz: float, height: int, width: int) -> None:
+    def __init__(self, path: Path, rate_hz: float, height: int, width: int, *, codec: str = CODEC) -> None:
         os.environ.setdefault("SVT_LOG", "1")  # errors only: the encoder writes to standard error itself
         path.parent.mkdir(parents=True, exist_ok=True)
         self.frames = 0
         self._path = path
         self._file = av.open(str(path), "w", format="mp4")
         options = {"g": str(GROUP), "crf": str(RATE_FACTOR), "preset": "10"}
+        if codec != CODEC:
+            options = {"crf": str(RATE_FACTOR_FOR_PEOPLE), "preset": "veryfast"}
         rate = Fraction(rate_hz).limit_denominator(1001)
-        stream: Any = self._file.add_stream(CODEC, rate=rate, options=options)
+        stream: Any = self._file.add_stream(codec, rate=rate, options=options)
         stream.pix_fmt, stream.height, stream.width = PIXELS, height, width
         stream.codec_context.time_base = 1 / rate
         self._stream = stream

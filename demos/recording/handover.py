@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from robot_rlpd.episode import EpisodeInfo
+from robot_rlpd.images import ImageCodec
 from robot_rlpd.robot import StepResult
 from robot_rlpd.specs import ArraySpec
 
@@ -31,11 +32,12 @@ _ALIGNMENT = 64
 
 
 class Open(msgspec.Struct, tag=True):
-    """The first message: the store to write to, and the shape of everything."""
+    """The first message: the store to write to, the shape of everything, and how images are kept if that was said."""
 
     path: str
     spec: Any
     exist_ok: bool
+    codec: ImageCodec | None
 
 
 class Opened(msgspec.Struct, tag=True):

@@ -6,11 +6,14 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from demos.recording.cameras import CameraWatch
 from demos.recording.keeper import KeepListener
+from demos.recording.options import RecordOptions, RecordReport
 from demos.recording.state import Meter, RecorderState
 from demos.teleop.device import Controls
 from robot_rlpd.clock import MonotonicClock
 from robot_rlpd.episode import Ended, EpisodeInfo
+from robot_rlpd.robot import look_at
 from robot_rlpd.rollout import SilentListener, rollout
 
 if TYPE_CHECKING:
@@ -22,63 +25,21 @@ if TYPE_CHECKING:
     from demos.teleop.device import Request
     from robot_rlpd.clock import Clock
     from robot_rlpd.episode import Step
-    from robot_rlpd.robot import Policy, Robot, StepResult
+    from robot_rlpd.robot import Observation, Policy, Robot, StepResult
     from robot_rlpd.rollout import Listener
     from robot_rlpd.specs import RobotSpec
     from robot_rlpd.task import Task
 
 POLL_PERIOD_S = 0.02
 """How often the controls are looked at while no episode runs [s]."""
+LOOK_PERIOD_S = 0.1
+"""How often the robot's cameras are looked at while no episode runs [s]."""
+RETRY_S = 2.0
+"""An episode for which a camera gave no image is tried again after so long, where no operator begins it [s]."""
 GRACE_S = 0.5
 """`success` so soon after an episode was meant for that, which ended by itself, and does not begin the next [s]."""
 ENDINGS: tuple[Request, ...] = ("stop", "success", "failure", "discard", "rerecord", "quit")
 """Requests that end the running episode."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecordOptions:
-    """How much to record, and what to keep.
-
-    Attributes:
-        episodes: Episodes to keep, those of `already` included.
-        already: Episodes that the store holds and that count.
-        max_attempts: Give up after so many episodes, kept or not.
-        first_seed: Seed of the first reset; each attempt takes the next.
-        keep_failures: Keep unsolved episodes too, also those that the operator did not label.
-        reset_time_s: Time between two episodes to put the scene in order [s]; None waits for the operator.
-        info: Device, operator, notes ... of every episode.
-    """
-
-    episodes: int
-    already: int = 0
-    max_attempts: int
-    first_seed: int = 0
-    keep_failures: bool = False
-    reset_time_s: float | None = 0.0
-    info: EpisodeInfo
-
-
-@dataclass(kw_only=True)
-class RecordReport:
-    """What was recorded so far.
-
-    Attributes:
-        attempts: Episodes run.
-        kept: Episodes stored; one that was interrupted is stored too, but does not count.
-        successes: Solved ones among all that were run.
-        steps: Steps of the stored episodes.
-        interrupted: The session was ended before there were enough.
-        late_ticks: Steps that took more than 1.1 control periods.
-        dropped_frames: Camera frames that did not come in time.
-    """
-
-    attempts: int = 0
-    kept: int = 0
-    successes: int = 0
-    steps: int = 0
-    interrupted: bool = False
-    late_ticks: int = 0
-    dropped_frames: int = 0
 
 
 class Recorder:
@@ -96,6 +57,7 @@ class Recorder:
         in_real_time: Whether the robot keeps its control rate; otherwise no step is late.
         report: Counted up, also when an exception ends the session.
         on_state: Told at every change, every step, and while it waits. Must be quick.
+        on_look: Told what the robot sees between episodes, where it can tell. Must be quick.
         listeners: Told of every step, after the keeper.
         should_quit: Asked between and in episodes; True ends the session, the running episode as interrupted.
     """
@@ -114,6 +76,7 @@ class Recorder:
         in_real_time: bool = True,
         report: RecordReport | None = None,
         on_state: Callable[[RecorderState], None] = lambda state: None,
+        on_look: Callable[[Observation], None] | None = None,
         listeners: Sequence[Listener] = (),
         should_quit: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -124,13 +87,16 @@ class Recorder:
         self._controls = [*controls, *([device] if isinstance(device, Controls) else [])]
         self._clock = clock or MonotonicClock()
         self._meter = Meter(self.state, robot.spec, self._clock, path, in_real_time=in_real_time)
-        self._on_state, self._should_quit = on_state, should_quit
+        self._cameras = CameraWatch(options.camera_timeout_s)
+        self._on_state, self._on_look, self._should_quit = on_state, on_look, should_quit
         self._listener = KeepListener(keeper, self._judge)
         self._listeners: list[Listener] = [self._listener, _StateListener(self), *listeners]
         self._seed = options.first_seed
         self._last: _Last | None = None
         self._ending: Request | None = None
         self._interrupting = False
+        self._camera_lost = ""
+        self._looked_s = -math.inf
 
     def run(self) -> RecordReport:
         """Record until enough episodes are kept, the attempts are used up, or somebody quits."""
@@ -155,15 +121,16 @@ class Recorder:
     def _wait(self, phase: Phase) -> bool:
         """Between episodes, until the next may begin; False to end the session."""
         began_s = self._clock.now_s()
-        pause_s = self._options.reset_time_s
-        begin_s = math.inf if pause_s is None else began_s + (pause_s if self.report.attempts else 0.0)
+        begin_s = began_s + self._pause_s()
         grace_s = began_s + (GRACE_S if self.report.attempts else 0.0)
         paused = False
         while True:
+            self._look()
             for request in self._requests():
                 if request == "quit":
                     return False
-                if request == "start" or (request == "success" and self._clock.now_s() >= grace_s):
+                wanted = request == "start" or (request == "success" and self._clock.now_s() >= grace_s)
+                if wanted and self._sees_all():
                     return True
                 if request == "pause":
                     paused = not paused
@@ -173,14 +140,43 @@ class Recorder:
                         return True
             if self._should_quit():
                 return False
-            if not paused and self._clock.now_s() >= begin_s:
+            if not paused and self._clock.now_s() >= begin_s and self._sees_all():
                 return True
             self._tell("paused" if paused else phase)
             self._meter.look_at_disk()
             self._clock.sleep_until_s(self._clock.now_s() + POLL_PERIOD_S)
 
+    def _pause_s(self) -> float:
+        """After so long the next episode begins by itself."""
+        wished_s = self._options.reset_time_s
+        if wished_s is None:
+            return math.inf
+        least_s = RETRY_S if self._camera_lost else 0.0
+        return max(wished_s, least_s) if self.state.attempt else 0.0
+
+    def _look(self) -> None:
+        """Between episodes, now and then: what the robot sees. Of one that does not tell nothing is known."""
+        now_s = self._clock.now_s()
+        if now_s - self._looked_s < LOOK_PERIOD_S:
+            return
+        self._looked_s = now_s
+        result = look_at(self._robot)
+        if result is None:
+            self._cameras.forget()
+        else:
+            self._cameras.observe(result)
+            if self._on_look is not None:
+                self._on_look(result.observation)
+        self.state.missing_cameras = self._cameras.missing_s
+
+    def _sees_all(self) -> bool:
+        """Whether an episode may begin; the operator is told why not."""
+        if self._cameras.lost:
+            self.state.told = f"not begun: {self._cameras.lost}"
+        return not self._cameras.lost
+
     def _run_episode(self) -> None:
-        self._ending, self._interrupting, self._last = None, False, None
+        self._ending, self._interrupting, self._camera_lost, self._last = None, False, "", None
         self.state.can_undo = False
         self.report.attempts += 1
         self.state.attempt = self.report.attempts
@@ -204,12 +200,17 @@ class Recorder:
             self._count()
         if self._ending == "rerecord":
             self._seed = seed
+        if self._camera_lost:
+            self.report.camera_failures += 1
+            if self._cameras.from_the_start:  # it was no attempt
+                self.report.attempts -= 1
+                self._seed = seed
         verdict, _ = self._judge(episode.info)
         self.report.successes += int(bool(verdict.success))
         kept = self._listener.kept is not None and self._listener.kept.success is not None
         self._last = _Last(seed, self._listener.steps, bool(verdict.success), kept)
         self.state.can_undo = self._last.kept
-        self.state.told = _told(self._listener.kept, self._ending)
+        self.state.told = _told(self._listener.kept, self._ending, self._camera_lost)
 
     def _count(self) -> None:
         kept = self._listener.kept
@@ -241,7 +242,9 @@ class Recorder:
             return info, False
         if self._ending is None:
             if info.ended is Ended.INTERRUPTED:  # nobody meant it to end here: keep all there is, without an outcome
-                return replace(info, success=None), True
+                notes = "; ".join(text for text in (info.notes, self._camera_lost) if text)
+                never_saw = bool(self._camera_lost) and self._cameras.from_the_start
+                return replace(info, success=None, notes=notes), not never_saw
             return info, self._options.keep_failures or bool(info.success)
         success = bool(info.success) if self._ending == "stop" else self._ending == "success"
         ended = Ended.TRUNCATED if info.ended is Ended.INTERRUPTED else info.ended
@@ -265,7 +268,9 @@ class Recorder:
             self._clock.sleep_until_s(self._clock.now_s() + POLL_PERIOD_S)
         if self.state.phase == "paused":
             self._meter.resume()
-        return self._ending is not None or self._interrupting
+        if self._ending is None and not self._interrupting:
+            self._camera_lost = self._cameras.lost
+        return self._ending is not None or self._interrupting or bool(self._camera_lost)
 
     def _requests(self) -> list[Request]:
         return [request for controls in self._controls for request in controls.poll()]
@@ -277,14 +282,18 @@ class Recorder:
         self.state.acknowledged_steps = self._keeper.acknowledged_steps
         self._on_state(self.state)
 
-    def started(self) -> None:
+    def started(self, first: StepResult) -> None:
         """The reset is done."""
         self._meter.start()
+        self._cameras.begin(first)
+        self.state.missing_cameras = self._cameras.missing_s
         self._tell("recording")
 
     def stepped(self, step: Step) -> None:
         """A step is done."""
         self._meter.step(step)
+        self._cameras.observe(step.result)
+        self.state.missing_cameras = self._cameras.missing_s
         self._tell("recording")
 
 
@@ -306,16 +315,16 @@ class _StateListener(SilentListener):
 
     def on_start(self, spec: RobotSpec, info: EpisodeInfo, first: StepResult, wall_time_s: float) -> None:
         """Begin."""
-        self._recorder.started()
+        self._recorder.started(first)
 
     def on_step(self, step: Step) -> None:
         """Count."""
         self._recorder.stepped(step)
 
 
-def _told(kept: EpisodeInfo | None, ending: Request | None) -> str:
+def _told(kept: EpisodeInfo | None, ending: Request | None, camera_lost: str) -> str:
     if kept is None:
-        return {"discard": "discarded", "rerecord": "once more", "quit": "dropped"}.get(
-            ending or "", "unsolved, dropped"
-        )
-    return {True: "kept as success", False: "kept as failure", None: "kept as interrupted"}[kept.success]
+        given_up = f"dropped: {camera_lost}" if camera_lost else "unsolved, dropped"
+        return {"discard": "discarded", "rerecord": "once more", "quit": "dropped"}.get(ending or "", given_up)
+    told = {True: "kept as success", False: "kept as failure", None: "kept as interrupted"}[kept.success]
+    return f"{told}: {camera_lost}" if camera_lost else told

@@ -1,17 +1,18 @@
-"""A recording session from its options to its report: opens robot, device and store, and closes them."""
+"""A recording session from its plan to its report: opens robot, device and store, and closes them."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sys
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from demos.recording.keeper import Keeper, NothingKept
+from demos.recording.options import RecordOptions, RecordReport
+from demos.recording.plan import Plan, Recorded
 from demos.recording.priority import real_time_priority
-from demos.recording.recorder import Recorder, RecordOptions, RecordReport
+from demos.recording.recorder import Recorder
 from demos.recording.state_line import StateLine
 from demos.recording.writer_process import WriterProcess
 from demos.teleop.device import DeviceOptions, Watching
@@ -22,99 +23,18 @@ from robot_rlpd.errors import StoreError, UnknownNameError
 from robot_rlpd.interrupt import stop_on_signals
 from robot_rlpd.pacing import PacedRobot
 from robot_rlpd.registry import load_entry_point
-from robot_rlpd.robot import Policy, Source
+from robot_rlpd.robot import Policy, Robot, Source
 from robot_rlpd.safety import SafeRobot
-from robot_rlpd.task import SignalTask, TaskOptions, TaskSetup
+from robot_rlpd.task import SignalTask, Task, TaskSetup
+from robot_rlpd.watchdog import DRIVEN, watched
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from demos.recording.state import RecorderState
     from demos.teleop.device import Controls, MakeDevice
-    from robot_rlpd.robot import Robot
 
 UNLIMITED_STEPS = 10**9
-INTERRUPTED = 130
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What is asked of a session; see the options of `record`.
-
-    Attributes:
-        setup: The task; None lets the robot's own signals judge, if it has any.
-        task_options: What was said about the task.
-        robot: As typed; empty for the task's own.
-        device: NAME or NAME:ARGUMENT of a device.
-        out: Directory of the store; None records nothing.
-        append: Add to the store if it exists.
-        resume: Likewise, and what it holds counts.
-        episodes: To keep; None for no end.
-        max_attempts: None for ten times `episodes`.
-        noise: Of the scripted device.
-        seed: Of the device and the first reset.
-        keep_failures: Keep unsolved episodes too.
-        reset_time_s: None waits for the operator where a person operates, and not at all elsewhere.
-        operator: Who demonstrates.
-        notes: Free text.
-        real_time: Ask for real-time priority.
-    """
-
-    setup: TaskSetup | None
-    task_options: TaskOptions
-    robot: str = ""
-    device: str = "scripted"
-    out: Path | None = None
-    append: bool = False
-    resume: bool = False
-    episodes: int | None = 20
-    max_attempts: int | None = None
-    noise: float = 0.0
-    seed: int = 0
-    keep_failures: bool = False
-    reset_time_s: float | None = None
-    operator: str = ""
-    notes: str = ""
-    real_time: bool = False
-
-
-@dataclass(kw_only=True)
-class Recorded:
-    """What a session left.
-
-    Attributes:
-        report: What was recorded.
-        wanted: Episodes that were to be kept, by this session alone; None for no end.
-        out: The store; None without one.
-        store_episodes: Episodes in it now.
-        fingerprint: Of the robot's contract.
-    """
-
-    report: RecordReport
-    wanted: int | None
-    out: Path | None
-    store_episodes: int
-    fingerprint: str
-
-    @property
-    def status(self) -> int:
-        """Exit status."""
-        if self.wanted is None:
-            return 0
-        if self.report.interrupted:
-            return INTERRUPTED
-        return 0 if self.report.kept >= self.wanted else 1
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields of `record --json`."""
-        report = self.report
-        return asdict(report) | {
-            "episodes": report.kept,
-            "success_rate": report.successes / report.attempts if report.attempts else None,
-            "store": None if self.out is None else str(self.out),
-            "store_episodes": self.store_episodes,
-            "fingerprint": self.fingerprint,
-        }
 
 
 def run(
@@ -134,67 +54,102 @@ def run(
     """
     if plan.out is not None and plan.out.exists() and not (plan.append or plan.resume):
         raise StoreError("exists already", field=str(plan.out), hint="choose another --out, or add to it: --append")
-    name, _, argument = plan.device.partition(":")
-    make: Any = make_device or load_entry_point("robot_rlpd.teleop", name, field="device")
     report = RecordReport()
     with contextlib.ExitStack() as stack:
-        driver = open_robot(plan.robot, task_setup=plan.setup, options=plan.task_options)
-        stack.callback(driver.close)
-        setup = plan.setup or TaskSetup(task=_own_task(plan), spec=driver.spec, make_robot=lambda: driver)
-        device = make(DeviceOptions(spec=driver.spec, setup=setup, argument=argument, noise=plan.noise, seed=plan.seed))
-        if hasattr(device, "close"):
-            stack.callback(device.close)
-        by_person = device.source is Source.HUMAN
-        in_real_time = by_person and not plan.robot.startswith(("tcp://", "ipc://"))
-        robot: Robot = stack.enter_context(SafeRobot(PacedRobot(driver) if in_real_time else driver))
-        keeper = _open_keeper(plan, robot, stack)
-        already = keeper.episodes_before if plan.resume and isinstance(keeper, WriterProcess) else 0
-        line = StateLine(MonotonicClock())
-        stack.callback(line.close)
-        watching = device if isinstance(device, Watching) else None
-
-        def show(state: RecorderState) -> None:
-            line.show(state)
-            if watching is not None:
-                watching.show(state)
-
-        recorder = Recorder(
-            robot,
-            device,
-            setup.task,
-            keeper,
-            _options(plan, keeper, already, device, name),
-            controls=_terminal_controls(stack) if by_person and name != "keyboard" else [],
-            path=plan.out,
-            in_real_time=in_real_time or bool(plan.robot),
-            report=report,
-            on_state=show,
-            listeners=[watching] if watching is not None else [],
-            should_quit=stack.enter_context(stop_on_signals()),
-        )
+        parts = _open(plan, make_device, stack)
+        recorder = _recorder(plan, parts, report, stack)
         if plan.real_time:
             stack.enter_context(real_time_priority())
         try:
             recorder.run()
         except KeyboardInterrupt:
             report.interrupted = True
-        keeper.close()
-        fingerprint = robot.spec.fingerprint
-    wanted = None if plan.episodes is None else plan.episodes - already
-    stored = keeper.episodes_stored if isinstance(keeper, WriterProcess) else 0
-    return Recorded(report=report, wanted=wanted, out=plan.out, store_episodes=stored, fingerprint=fingerprint)
+        parts.keeper.close()
+    return Recorded(
+        report=report,
+        wanted=None if plan.episodes is None else plan.episodes - parts.already,
+        out=plan.out,
+        store_episodes=parts.keeper.episodes_stored if isinstance(parts.keeper, WriterProcess) else 0,
+        fingerprint=parts.robot.spec.fingerprint,
+    )
 
 
-def summary(recorded: Recorded) -> str:
-    """The session in one line."""
-    report = recorded.report
-    where = f" in {recorded.out}" if recorded.out is not None else ", not recorded"
-    parts = [
-        f"{report.kept} episodes ({report.steps} steps){where}; {report.successes} of {report.attempts} solved",
-        *([f"{report.late_ticks} late ticks"] if report.late_ticks else []),
-        *([f"{report.dropped_frames} dropped frames"] if report.dropped_frames else []),
-    ]
-    return "; ".join(parts)
+@dataclass(frozen=True, kw_only=True)
+class _Parts:
+    """What a session is made of, opened; closed by the stack it was opened with.
+
+    Attributes:
+        robot: With its safety around it.
+        device: Drives it.
+        name: Of the device.
+        task: Judges.
+        keeper: Keeps.
+        in_real_time: Whether the robot keeps its control rate.
+    """
+
+    robot: Robot
+    device: Policy
+    name: str
+    task: Task
+    keeper: Keeper
+    already: int
+    in_real_time: bool
+
+    @property
+    def by_person(self) -> bool:
+        """Whether a person operates."""
+        return self.device.source is Source.HUMAN
+
+
+def _open(plan: Plan, make_device: Callable[[DeviceOptions], Policy] | None, stack: contextlib.ExitStack) -> _Parts:
+    name, _, argument = plan.device.partition(":")
+    make: Any = make_device or load_entry_point("robot_rlpd.teleop", name, field="device")
+    driver = open_robot(plan.robot, task_setup=plan.setup, options=plan.task_options)
+    stack.callback(driver.close)
+    setup = plan.setup or TaskSetup(task=_own_task(plan), spec=driver.spec, make_robot=lambda: driver)
+    options = DeviceOptions(spec=driver.spec, setup=setup, argument=argument, noise=plan.noise, seed=plan.seed)
+    device = _make_device(make, name, options)
+    if hasattr(device, "close"):
+        stack.callback(device.close)
+    paced = device.source is Source.HUMAN and not plan.robot.startswith(("tcp://", "ipc://"))
+    robot: Robot = stack.enter_context(watched(PacedRobot(driver), DRIVEN) if paced else SafeRobot(driver))
+    keeper = _open_keeper(plan, robot, stack)
+    return _Parts(
+        robot=robot,
+        device=device,
+        name=name,
+        task=setup.task,
+        keeper=keeper,
+        already=keeper.episodes_before if plan.resume and isinstance(keeper, WriterProcess) else 0,
+        in_real_time=paced or bool(plan.robot),
+    )
+
+
+def _recorder(plan: Plan, parts: _Parts, report: RecordReport, stack: contextlib.ExitStack) -> Recorder:
+    line = StateLine(MonotonicClock())
+    stack.callback(line.close)
+    watching = parts.device if isinstance(parts.device, Watching) else None
+
+    def show(state: RecorderState) -> None:
+        line.show(state)
+        if watching is not None:
+            watching.show(state)
+
+    return Recorder(
+        parts.robot,
+        parts.device,
+        parts.task,
+        parts.keeper,
+        _options(plan, parts),
+        controls=_terminal_controls(stack) if parts.by_person and parts.name != "keyboard" else [],
+        path=plan.out,
+        in_real_time=parts.in_real_time,
+        report=report,
+        on_state=show,
+        on_look=None if watching is None else watching.show_between,
+        listeners=[watching] if watching is not None else [],
+        should_quit=stack.enter_context(stop_on_signals()),
+    )
 
 
 def _make_device(make: MakeDevice, name: str, options: DeviceOptions) -> Policy:
@@ -215,26 +170,26 @@ def _own_task(plan: Plan) -> SignalTask:
 def _open_keeper(plan: Plan, robot: Robot, stack: contextlib.ExitStack) -> Keeper:
     if plan.out is None:
         return NothingKept()
-    keeper = WriterProcess(plan.out, robot.spec, exist_ok=plan.append or plan.resume)
+    keeper = WriterProcess(plan.out, robot.spec, exist_ok=plan.append or plan.resume, codec=plan.codec)
     stack.callback(keeper.close)
     return keeper
 
 
-def _options(plan: Plan, keeper: Keeper, already: int, device: Policy, name: str) -> RecordOptions:
-    by_person = device.source is Source.HUMAN
-    digest = str(getattr(device, "digest", ""))
-    info = EpisodeInfo(device=name, policy=digest, operator=plan.operator, notes=plan.notes)
+def _options(plan: Plan, parts: _Parts) -> RecordOptions:
+    digest = str(getattr(parts.device, "digest", ""))
+    info = EpisodeInfo(device=parts.name, policy=digest, operator=plan.operator, notes=plan.notes)
     options = RecordOptions(
         episodes=plan.episodes or sys.maxsize,
-        already=already,
+        already=parts.already,
         max_attempts=plan.max_attempts or 10 * (plan.episodes or sys.maxsize),
         first_seed=plan.seed,
         keep_failures=plan.keep_failures,
-        reset_time_s=plan.reset_time_s if plan.reset_time_s is not None or by_person else 0.0,
+        reset_time_s=plan.reset_time_s if plan.reset_time_s is not None or parts.by_person else 0.0,
+        camera_timeout_s=plan.camera_timeout_s,
         info=info,
     )
-    if plan.resume and isinstance(keeper, WriterProcess):
-        options = replace(options, first_seed=max(plan.seed, keeper.last_seed + 1))
+    if plan.resume and isinstance(parts.keeper, WriterProcess):
+        options = replace(options, first_seed=max(plan.seed, parts.keeper.last_seed + 1))
     return options
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class RecorderState:
         control_rate_hz: As wanted.
         late_ticks: Steps of this session that took more than 1.1 periods.
         dropped_frames: Camera frames of this session that did not come in time.
+        missing_cameras: Cameras that give no image now, and for how long [s].
         disk_free_bytes: On the store's disk; None without a store.
         can_undo: Whether `undo` has something to drop.
         told: What happened last, for the operator.
@@ -56,6 +57,7 @@ class RecorderState:
     control_rate_hz: float = 0.0
     late_ticks: int = 0
     dropped_frames: int = 0
+    missing_cameras: dict[str, float] = field(default_factory=dict)
     disk_free_bytes: int | None = None
     can_undo: bool = False
     told: str = ""

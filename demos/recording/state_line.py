@@ -75,7 +75,11 @@ def describe(state: RecorderState) -> list[str]:
         parts.append(f"{state.seconds:.1f} s, {state.steps} steps")
         if state.rate_hz is not None:
             parts.append(f"{state.rate_hz:.1f} of {state.control_rate_hz:g} Hz")
-    else:
+    if state.missing_cameras:
+        parts.insert(
+            1, "NO IMAGE " + ", ".join(f"{name} {gone_s:.1f} s" for name, gone_s in state.missing_cameras.items())
+        )
+    if state.phase not in ("recording", "paused"):
         parts += [text for text in (state.told, NEXT.get(state.phase, "")) if text]
     parts.append(f"{state.late_ticks} late")
     parts.append(f"{state.dropped_frames} dropped")

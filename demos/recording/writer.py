@@ -20,7 +20,8 @@ from demos.recording import handover
 from demos.recording.handover import Slots, send
 from demos.recording.keeper import StoreKeeper
 from robot_rlpd.episode_store import EpisodeStore
-from robot_rlpd.errors import RobotRlpdError
+from robot_rlpd.errors import MismatchError, RobotRlpdError
+from robot_rlpd.images import ImageCodec
 from robot_rlpd.robot import Source
 from robot_rlpd.specs import RobotSpec, from_builtins
 
@@ -50,7 +51,7 @@ def main(arguments: list[str]) -> int:
 
 def _serve(connection: socket.socket, messages: Iterator[Any], first: handover.Open, memory: int) -> None:
     spec = from_builtins(first.spec, RobotSpec)
-    with EpisodeStore.create(first.path, spec, exist_ok=first.exist_ok) as store:
+    with _open(first, spec) as store:
         seeds = [stored.info.seed for stored in store.infos() if stored.info.seed is not None]
         send(connection, handover.Opened(len(store), max(seeds, default=-1)))
         keeper = StoreKeeper(store)
@@ -78,6 +79,24 @@ def _serve(connection: socket.socket, messages: Iterator[Any], first: handover.O
         keeper.close()
         if asked_to_close:
             send(connection, handover.Done(len(store)))
+
+
+def _open(asked: handover.Open, spec: RobotSpec) -> EpisodeStore:
+    codec = asked.codec or ImageCodec()
+    lossless = codec.name == "zstd"
+    store = EpisodeStore.create(
+        asked.path, spec, exist_ok=asked.exist_ok, lossless=lossless, jpeg_quality=codec.quality
+    )
+    if asked.codec is not None and str(store.codec) != str(codec):
+        store.close()
+        raise MismatchError(
+            "the store keeps images otherwise",
+            field="lossless" if lossless else "jpeg_quality",
+            found=str(codec),
+            allowed=str(store.codec),
+            hint="leave the option out, or record into a new store",
+        )
+    return store
 
 
 def _acknowledge(connection: socket.socket, slot: int) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from robot_rlpd.episode import EpisodeInfo
+    from robot_rlpd.images import ImageCodec
     from robot_rlpd.robot import Action, Source, StepResult
     from robot_rlpd.specs import RobotSpec
 
@@ -41,6 +42,7 @@ class WriterProcess:
         path: Directory of the store.
         spec: Spec of the robot.
         exist_ok: Add to a store of the same spec.
+        codec: How images are kept; None for the default in a new store, and for what it is in an existing one.
 
     Attributes:
         episodes_before: In the store when it was opened.
@@ -50,10 +52,10 @@ class WriterProcess:
 
     Raises:
         StoreError: The store cannot be made or opened.
-        MismatchError: It is one of another robot.
+        MismatchError: It is one of another robot, or keeps images otherwise.
     """
 
-    def __init__(self, path: Path, spec: RobotSpec, *, exist_ok: bool = False) -> None:
+    def __init__(self, path: Path, spec: RobotSpec, *, exist_ok: bool = False, codec: ImageCodec | None = None) -> None:
         self._path = path
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         memory = os.memfd_create("robot-rlpd-steps")
@@ -77,7 +79,7 @@ class WriterProcess:
         self._failed = False
         self.acknowledged_steps = 0
         try:
-            self._send(handover.Open(str(path), to_builtins(spec), exist_ok))
+            self._send(handover.Open(str(path), to_builtins(spec), exist_ok, codec))
             opened = self._wait(handover.Opened, OPEN_TIMEOUT_S)
         except BaseException:
             self._failed = True

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from demos.review.histograms import action_ranges, histograms
 from robot_rlpd.errors import ConfigError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from matplotlib.axes import Axes
-    from numpy.typing import NDArray
 
+    from demos.review.histograms import Histogram
     from demos.review.statistics import StoreStatistics
 
 SUFFIXES = (".png", ".svg", ".pdf")
 DPI = 110
 COLUMNS = 4
-BINS = 40
-MOST_PANELS = 60
-"""Observations beyond this are left out of the picture, never out of the numbers."""
 
 
 def check_picture(out: Path) -> None:
@@ -52,7 +50,8 @@ def draw_statistics(found: StoreStatistics, out: Path) -> int:
     from matplotlib.figure import Figure
 
     numbers = found.numbers
-    count = min(MOST_PANELS, 4 + len(found.actions) + len(found.observations))
+    first, *others = histograms(found)
+    count = 2 + len(others)
     height = -(-count // COLUMNS)
     figure = Figure(figsize=(4.0 * COLUMNS, 2.6 * height), layout="constrained")
     FigureCanvasAgg(figure)
@@ -60,49 +59,35 @@ def draw_statistics(found: StoreStatistics, out: Path) -> int:
     axes = figure.subplots(height, COLUMNS, squeeze=False).ravel().tolist()
     for unused in axes[count:]:
         unused.set_axis_off()
-    panels = iter(axes)
-    _histogram(next(panels), found.lengths, "episode length [steps]")
-    _histogram(next(panels), found.returns, "return (sum of recorded rewards)")
-    _histogram(next(panels), found.periods_s * 1e3, f"period [ms], {numbers['control_rate_hz']:g} Hz wanted", log=True)
-    _action_ranges(next(panels), found)
-    shown = {f"action {name}{_unit(numbers['actions'][name])}": values for name, values in found.actions.items()}
-    shown |= {f"{name}{_unit(numbers['observations'][name])}": values for name, values in found.observations.items()}
-    for axis, (name, values) in zip(panels, shown.items(), strict=False):
-        _histogram(axis, values, name)
+    _draw_histogram(axes[0], first)
+    _draw_ranges(axes[1], found)
+    for axis, histogram in zip(axes[2:], others, strict=False):
+        _draw_histogram(axis, histogram)
     picture = io.BytesIO()
     figure.savefig(picture, format=out.suffix[1:], dpi=DPI)
     out.write_bytes(picture.getvalue())
     return count
 
 
-def _unit(entry: dict[str, Any]) -> str:
-    return f" [{entry['unit']}]" if entry["unit"] else ""
-
-
-def _histogram(axis: Axes, values: NDArray[Any] | None, title: str, *, log: bool = False) -> None:
-    axis.set_title(title, fontsize=9)
+def _draw_histogram(axis: Axes, histogram: Histogram) -> None:
+    axis.set_title(histogram.title, fontsize=9)
     axis.tick_params(labelsize=7)
-    if values is None or not values.size:
-        axis.text(0.5, 0.5, "not recorded" if values is None else "no data", ha="center", transform=axis.transAxes)
+    if histogram.empty:
+        axis.text(0.5, 0.5, histogram.empty, ha="center", transform=axis.transAxes)
         return
-    numbers = np.asarray(values, np.float64)
-    low, high = float(numbers.min()), float(numbers.max())
-    if high - low < 1e-6 * max(abs(low), abs(high), 1e-6):  # no spread at all: rounding would fill the whole width
-        low, high = low - 0.05 * abs(low) - 1e-6, high + 0.05 * abs(high) + 1e-6
-    axis.hist(numbers, bins=BINS, range=(low, high), color="#4477aa", log=log)
+    edges = np.linspace(histogram.low, histogram.high, len(histogram.counts) + 1)
+    axis.stairs(histogram.counts, edges, fill=True, color="#4477aa")
+    if histogram.log:
+        axis.set_yscale("log")
 
 
-def _action_ranges(axis: Axes, found: StoreStatistics) -> None:
-    """Where commanded actions lie, as a share of what is allowed: -1 and 1 are the bounds."""
+def _draw_ranges(axis: Axes, found: StoreStatistics) -> None:
     axis.set_title("actions within their bounds (5 to 95 %, whole range)", fontsize=9)
     axis.tick_params(labelsize=7)
-    for place, (name, values) in enumerate(found.actions.items()):
-        if not values.size:
-            continue
-        low, high = found.numbers["actions"][name]["low"], found.numbers["actions"][name]["high"]
-        unit = (np.asarray(values, np.float64) - low) / (high - low) * 2.0 - 1.0
-        axis.plot([unit.min(), unit.max()], [place, place], color="#4477aa", linewidth=1)
-        axis.plot(np.percentile(unit, [5, 95]), [place, place], color="#4477aa", linewidth=5)
-    axis.set_yticks(range(len(found.actions)), list(found.actions))
+    ranges = action_ranges(found)
+    for place, entry in enumerate(ranges):
+        axis.plot([entry.lowest, entry.highest], [place, place], color="#4477aa", linewidth=1)
+        axis.plot([entry.low_5, entry.high_95], [place, place], color="#4477aa", linewidth=5)
+    axis.set_yticks(range(len(ranges)), [entry.name for entry in ranges])
     for bound in (-1.0, 1.0):
         axis.axvline(bound, color="black", linewidth=0.8)

@@ -18,6 +18,7 @@ from robot_rlpd.config import parse_json_object
 from robot_rlpd.errors import ConfigError
 from robot_rlpd.progress import ProgressLine
 from robot_rlpd.task import TaskOptions, load_task
+from robot_rlpd.watchdog import DRIVEN, watched
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +91,7 @@ def replay(config: ReplayConfig) -> int:
         stack.callback(driver.close)
         check_spec(episode.spec, driver.spec, who=f"robot '{driver.spec.name}'")
         in_real_time = not config.robot and config.pace == "real"
-        robot = stack.enter_context(SafeRobot(PacedRobot(driver) if in_real_time else driver))
+        robot = stack.enter_context(watched(PacedRobot(driver), DRIVEN) if in_real_time else SafeRobot(driver))
         stack.callback(line.close)
         report = replay_episode(
             robot,
@@ -121,7 +122,7 @@ class VideoConfig:
     """Episodes: numbers of `demos list`, FIRST-LAST, UUIDs or beginnings of them, solved, unsolved, unknown, all."""
 
     out: Path
-    """File to write; ends in .webp or .gif."""
+    """File to write; ends in .mp4 (H.264; needs the extra datasets), .webp or .gif."""
 
     camera: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """Camera to show; may be repeated; default all, side by side."""

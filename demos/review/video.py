@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
+import itertools
+import uuid
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +23,8 @@ if TYPE_CHECKING:
     from robot_rlpd.episode import Episode
     from robot_rlpd.specs import RobotSpec
 
-SUFFIXES = (".webp", ".gif")
+FILM = ".mp4"
+SUFFIXES = (".webp", ".gif", FILM)
 CAPTION_HEIGHT = 16
 _SOURCES = {int(source): source.name.lower() for source in Source}
 
@@ -29,7 +33,7 @@ def check_video(out: Path, spec: RobotSpec, cameras: Sequence[str]) -> list[str]
     """The cameras to show: those named, or all.
 
     Raises:
-        ConfigError: Another ending, no such camera, none at all, or Pillow is not installed.
+        ConfigError: Another ending, no such camera, none at all, or Pillow or PyAV is not installed.
     """
     known = [s.name for s in spec.observation if s.is_image and s.shape[2] in (1, 3)]
     if out.suffix not in SUFFIXES:
@@ -47,6 +51,9 @@ def check_video(out: Path, spec: RobotSpec, cameras: Sequence[str]) -> list[str]
     except ImportError:
         hint = "install it: pip install 'robot-rlpd[demos]'"
         raise ConfigError("moving pictures need Pillow", field="out", hint=hint) from None
+    if out.suffix == FILM and importlib.util.find_spec("av") is None:
+        hint = "install it: pip install 'robot-rlpd[datasets]', or write .webp"
+        raise ConfigError("films need PyAV", field="out", hint=hint)
     return list(cameras) or known
 
 
@@ -64,25 +71,56 @@ def write_video(
     Returns:
         The number of pictures.
     """
-    images, durations_ms = [], []
+    pictures = _pictures(episodes, cameras, every, on_frame)
+    rate_hz = episodes[0].spec.control_rate_hz * speed / every
+    return _write_film(pictures, out, rate_hz) if out.suffix == FILM else _write_animation(pictures, out, rate_hz)
+
+
+def _pictures(
+    episodes: Sequence[Episode], cameras: Sequence[str], every: int, on_frame: Callable[[int], None]
+) -> Iterator[Image.Image]:
+    done = 0
     for episode in episodes:
         for row in _rows(episode, every):
-            images.append(_picture(episode, cameras, row))
-            durations_ms.append(max(1, round(1e3 * every * episode.spec.control_period_s / speed)))
-            on_frame(len(images))
-    picture = io.BytesIO()
+            yield _picture(episode, cameras, row)
+            done += 1
+            on_frame(done)
+
+
+def _write_animation(pictures: Iterator[Image.Image], out: Path, rate_hz: float) -> int:
+    images = list(pictures)
+    animation = io.BytesIO()
     options = {"method": 0, "quality": 80} if out.suffix == ".webp" else {}
     images[0].save(
-        picture,
+        animation,
         format=out.suffix[1:].upper(),
         save_all=True,
         append_images=images[1:],
-        duration=durations_ms,
+        duration=max(1, round(1e3 / rate_hz)),
         loop=0,
         **options,
     )
-    out.write_bytes(picture.getvalue())
+    out.write_bytes(animation.getvalue())
     return len(images)
+
+
+def _write_film(pictures: Iterator[Image.Image], out: Path, rate_hz: float) -> int:
+    """H.264, one picture at a time; sides become even, which it needs."""
+    from demos.converters.video import FOR_PEOPLE, VideoWriter
+
+    first = next(pictures)
+    height, width = first.height + first.height % 2, first.width + first.width % 2
+    unfinished = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
+    try:
+        with VideoWriter(unfinished, rate_hz, height, width, codec=FOR_PEOPLE) as writer:
+            for picture in itertools.chain([first], pictures):
+                pixels = np.asarray(picture)
+                room = ((0, height - len(pixels)), (0, width - pixels.shape[1]), (0, 0))
+                writer.append(np.pad(pixels, room, mode="edge")[np.newaxis])
+        unfinished.replace(out)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return writer.frames
 
 
 def _rows(episode: Episode, every: int) -> Iterator[int]:

@@ -11,7 +11,7 @@ from robot_rlpd.task import TaskSetup
 if TYPE_CHECKING:
     from demos.recording.state import RecorderState
     from robot_rlpd.episode import Episode, EpisodeInfo, Step
-    from robot_rlpd.robot import Policy, StepResult
+    from robot_rlpd.robot import Observation, Policy, StepResult
 
 Request = Literal["start", "stop", "success", "failure", "discard", "rerecord", "undo", "pause", "quit"]
 """What an operator asks for.
@@ -70,6 +70,10 @@ class Watching(Protocol):
 
     def show(self, state: RecorderState) -> None:
         """The state of the session, at every change and every step. Must be quick."""
+        ...
+
+    def show_between(self, observation: Observation) -> None:
+        """What the robot sees while no episode runs."""
         ...
 
     def on_start(self, spec: RobotSpec, info: EpisodeInfo, first: StepResult, wall_time_s: float) -> None:

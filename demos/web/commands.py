@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from demos.recording.cameras import TIMEOUT_S, check_timeout_s
 from robot_rlpd.config import parse_json_object
 from robot_rlpd.errors import ConfigError
 from robot_rlpd.task import TaskOptions, load_task
@@ -66,6 +67,15 @@ class ConsoleConfig:
     seed: int = 0
     """Seed of the first reset; every attempt takes the next."""
 
+    camera_timeout_s: float = TIMEOUT_S
+    """A camera that gives no image for so many seconds ends the episode, above 0; inf for never."""
+
+    jpeg_quality: int | None = None
+    """Of camera images in a new store, 1 to 100; default 90."""
+
+    lossless: bool = False
+    """Keep camera images of a new store exactly, in several times the space of JPEG."""
+
     real_time: bool = False
     """Ask for real-time priority (SCHED_FIFO) for the control loop; doctor says whether it is permitted."""
 
@@ -92,6 +102,7 @@ class ConsoleConfig:
             raise ConfigError("not together with --robot, --task or --out", field="review", found=str(self.review))
         if not (self.robot or self.task or self.review):
             raise ConfigError("name a robot, a task or both", field="robot", hint="such as --task pick_place")
+        check_timeout_s(self.camera_timeout_s)
         if (self.certificate is None) != (self.certificate_key is None):
             raise ConfigError("both or neither", field="certificate_key", allowed="--certificate and --certificate-key")
 
@@ -125,8 +136,10 @@ def _review(path: Path, serving: ServingOptions) -> int:
 
 
 def _drive(config: ConsoleConfig, serving: ServingOptions) -> int:
-    from demos.recording.run import Plan, run, summary
+    from demos.recording.plan import Plan, summary
+    from demos.recording.run import run
     from demos.web.console import BrowserConsole
+    from robot_rlpd.images import ImageCodec
 
     options = TaskOptions(
         env_kwargs=parse_json_object(config.env_kwargs, field="env_kwargs"),
@@ -143,6 +156,8 @@ def _drive(config: ConsoleConfig, serving: ServingOptions) -> int:
         episodes=config.episodes,
         seed=config.seed,
         reset_time_s=config.reset_time_s,
+        camera_timeout_s=config.camera_timeout_s,
+        codec=ImageCodec.wished(lossless=config.lossless, jpeg_quality=config.jpeg_quality),
         real_time=config.real_time,
         operator=config.operator,
         notes=config.notes,

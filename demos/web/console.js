@@ -69,7 +69,7 @@ function meet(hello) {
   at("cameras").replaceChildren(...hello.cameras.map((name) => {
     const figure = document.createElement("figure");
     const caption = document.createElement("figcaption");
-    caption.textContent = name;
+    caption.textContent = figure.dataset.name = name;
     figure.append(new Image(), caption);
     return figure;
   }));
@@ -126,13 +126,20 @@ function show(state) {
     const undo = button.dataset.ask !== "undo" || session.can_undo;
     button.disabled = !state.driving || !undo || (usable !== null && !usable.includes(session.phase));
   }
+  const missing = Object.entries(session.missing_cameras);
+  document.querySelectorAll("#cameras figure").forEach((figure) => {
+    figure.classList.toggle("missing", figure.dataset.name in session.missing_cameras);
+  });
   const cut = state.driving && session.phase === "recording" && state.holding;
-  at("next").textContent = NEXT[session.phase] ?? "";
-  showHold(cut ? "The robot holds: commands come too late." : "");
+  at("next").textContent = state.driving ? NEXT[session.phase] ?? "" : "";
+  showHold([
+    cut ? "The robot holds: commands come too late." : "",
+    ...missing.map(([name, seconds]) => `Camera ${name} has given no image for ${seconds.toFixed(1)} s.`),
+  ].filter(Boolean).join(" "));
   page.plot?.draw(state.observation);
   for (const [name, values] of [["action", state.action], ...Object.entries(state.observation)]) {
     const cell = page.rows?.get(name);
-    if (cell && values) cell.textContent = values.map((value) => value.toFixed(3)).join("  ");
+    if (cell) cell.textContent = values ? values.map((value) => value.toFixed(3)).join("  ") : "–";
   }
 }
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from demos.recording.state import RecorderState
     from demos.web.server import ServingOptions
     from robot_rlpd.episode import Episode, EpisodeInfo, Step
-    from robot_rlpd.robot import StepResult
+    from robot_rlpd.robot import Observation, StepResult
     from robot_rlpd.specs import RobotSpec
 
 SWITCH_INTERVAL_S = 0.0005
@@ -46,6 +46,10 @@ class BrowserConsole(BrowserDevice):
     def show(self, state: RecorderState) -> None:
         """Show the state of the session."""
         self._view.show(state)
+
+    def show_between(self, observation: Observation) -> None:
+        """Show what the robot sees."""
+        self._view.observe(observation)
 
     def on_start(self, spec: RobotSpec, info: EpisodeInfo, first: StepResult, wall_time_s: float) -> None:
         """Show the first observation."""

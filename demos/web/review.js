@@ -1,6 +1,7 @@
 // Review: the list of episodes, and one of them to scrub through, trim, label or delete. Every edit can be undone.
 
 import { Chart } from "./chart.js";
+import { showNumbers, showPanels } from "./histograms.js";
 import { Plot } from "./plot.js";
 
 const at = (id) => document.getElementById(id);
@@ -22,6 +23,7 @@ function connect() {
     const message = JSON.parse(event.data);
     if (message.type === "list") showList(message);
     if (message.type === "episode") showEpisode(message);
+    if (message.type === "statistics") showStatistics(message);
     if (message.type === "error") tell(message.message, true);
   };
 }
@@ -50,7 +52,7 @@ function showList(message) {
       return part;
     }));
     button.title = [episode.ended, episode.device, episode.operator, episode.notes, episode.uuid].filter(Boolean).join(" · ");
-    button.onclick = () => open(episode.uuid);
+    button.onclick = () => { turn(false); open(episode.uuid); };
     button.dataset.uuid = episode.uuid;
     return button;
   }));
@@ -58,6 +60,20 @@ function showList(message) {
   const uuid = uuids.includes(page.wanted) ? page.wanted : uuids[Math.min(page.place ?? 0, uuids.length - 1)];
   if (uuid) open(uuid);
   else clear();
+  if (!at("whole").hidden) ask({ type: "statistics" });
+}
+
+function showStatistics(message) {
+  showNumbers(at("numbers"), message.numbers);
+  showPanels(at("panels"), message.histograms, message.action_ranges);
+}
+
+function turn(whole) {
+  at("whole").hidden = !whole;
+  at("scene").hidden = whole;
+  at("statistics").setAttribute("aria-pressed", whole);
+  if (whole) ask({ type: "statistics" });
+  else seek(page.row);
 }
 
 function open(uuid) {
@@ -159,9 +175,10 @@ const DO = {
   success: () => edit({ type: "relabel", success: true }),
   failure: () => edit({ type: "relabel", success: false }),
   delete: () => edit({ type: "delete" }),
+  statistics: () => turn(at("whole").hidden),
   undo: () => { if (!at("undo").disabled) ask({ type: "undo" }); },
 };
-const KEYS = { " ": "play", "[": "from", "]": "to", t: "trim", s: "success", f: "failure", Delete: "delete", z: "undo" };
+const KEYS = { " ": "play", "[": "from", "]": "to", t: "trim", s: "success", f: "failure", Delete: "delete", z: "undo", h: "statistics" };
 for (const [id, act] of Object.entries(DO)) at(id).onclick = () => { at(id).blur(); act(); };
 at("row").oninput = () => seek(Number(at("row").value));
 document.addEventListener("keydown", (event) => {
@@ -174,5 +191,5 @@ document.addEventListener("keydown", (event) => {
   else return;
   event.preventDefault();
 });
-window.addEventListener("resize", () => seek(page.row));
+window.addEventListener("resize", () => at("whole").hidden ? seek(page.row) : ask({ type: "statistics" }));
 connect();

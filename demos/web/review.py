@@ -9,6 +9,8 @@ import msgspec
 import numpy as np
 from websockets.exceptions import ConnectionClosed
 
+from demos.review.histograms import action_ranges, histograms
+from demos.review.statistics import statistics
 from demos.web.server import PageServer, ServingOptions
 from robot_rlpd import editing, images
 from robot_rlpd.episode_store import EpisodeStore
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from robot_rlpd.episode import Episode
     from robot_rlpd.store_index import StoredEpisode
 
-FILES = ("review.js", "chart.js", "plot.js", "console.css", "review.css")
+FILES = ("review.js", "chart.js", "plot.js", "histograms.js", "console.css", "review.css")
 VIEW_QUALITY = 85
 MAX_SHOWN = 64
 """Larger fields are not shown as numbers."""
@@ -70,7 +72,11 @@ class Undo(msgspec.Struct, tag="undo"):
     """Undo the last edit."""
 
 
-Asked = List | Open | Images | Trim | Relabel | Delete | Undo
+class Statistics(msgspec.Struct, tag="statistics"):
+    """The whole store in numbers and histograms."""
+
+
+Asked = List | Open | Images | Trim | Relabel | Delete | Undo | Statistics
 
 
 class Reviewer:
@@ -104,6 +110,8 @@ class Reviewer:
                 return [self._episode(uuid)]
             case Images(row=row):
                 return self._images(row)
+            case Statistics():
+                return [self._statistics()]
             case _:
                 told = self._edit(asked)
                 self._reopen()
@@ -178,6 +186,12 @@ class Reviewer:
             bytes([number]) + images.encode(episode.observations[field.name][row], VIEW_QUALITY)
             for number, field in enumerate(_cameras(episode))
         ]
+
+    def _statistics(self) -> bytes:
+        found = statistics(self._store)
+        return _encode(
+            "statistics", numbers=found.numbers, histograms=histograms(found), action_ranges=action_ranges(found)
+        )
 
     def _edit(self, asked: Trim | Relabel | Delete | Undo) -> str:
         with EpisodeStore.open(self._path, "a") as store:

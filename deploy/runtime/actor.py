@@ -31,6 +31,7 @@ from robot_rlpd.safety import SafeRobot
 from robot_rlpd.specs import check_contract
 from robot_rlpd.spool import StoreListener
 from robot_rlpd.task import SignalTask, Task, TaskOptions, load_task
+from robot_rlpd.watchdog import AUTONOMOUS, watched
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -244,7 +245,7 @@ def _open(config: ActorConfig, options: TaskOptions) -> Robot:
     robot = open_robot(config.robot, options=replace(options, max_episode_steps=config.max_episode_steps))
     if config.robot.startswith(REMOTE):
         return robot  # limits and pace are on its own side
-    return SafeRobot(PacedRobot(robot) if config.pace == "real" else robot)
+    return watched(PacedRobot(robot), AUTONOMOUS) if config.pace == "real" else SafeRobot(robot)
 
 
 def _text(told: dict[str, Any], config: ActorConfig) -> str:

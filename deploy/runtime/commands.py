@@ -25,13 +25,12 @@ from robot_rlpd.episode import Episode
 from robot_rlpd.errors import ConfigError
 from robot_rlpd.evaluation import EVALUATION_SEED_OFFSET, Evaluation
 from robot_rlpd.interrupt import stop_on_signals
-from robot_rlpd.limits import SafetyLimits, Watch
 from robot_rlpd.pacing import PacedRobot
 from robot_rlpd.progress import ProgressLine
 from robot_rlpd.safety import SafeRobot
 from robot_rlpd.specs import check_contract
 from robot_rlpd.task import SignalTask, Task, TaskOptions, TaskSetup, load_task
-from robot_rlpd.watchdog import watch_beside
+from robot_rlpd.watchdog import AUTONOMOUS, watched
 
 if TYPE_CHECKING:
     from robot_rlpd.robot import Robot
@@ -67,10 +66,10 @@ class RunConfig:
     this process, else 0."""
     ramp_s: float | None = None
     """Seconds over which the policy's actions then grow to their full size; default as for --hold-s."""
-    command_timeout_s: float = 2.0
+    command_timeout_s: float = AUTONOMOUS.command_timeout_s or 0.0
     """Seconds that the policy may take over one action before the robot is stopped; 0 waits for ever. Real pace in this
     process only: a served robot's side has its own watchdog."""
-    max_missed_ticks: int = 10
+    max_missed_ticks: int = AUTONOMOUS.max_missed_ticks or 0
     """Actions in a row that may come more than a period late before the robot is stopped; 0 for any number.
     Likewise."""
     real_time_priority: int | None = None
@@ -151,7 +150,8 @@ def run(config: RunConfig) -> int:
         "torch_imported": "torch" in sys.modules,
         "stopped": driven.stopped,
     }
-    print(json_format.dumps(report) if config.json else _told(report, done))
+    held = robot.counts.held_back() if isinstance(robot, SafeRobot) else ""
+    print(json_format.dumps(report) if config.json else _told(report, done, held))
     return INTERRUPTED if driven.stopped else 0
 
 
@@ -190,12 +190,9 @@ def _timed(driven: Driven, robot: Robot, started_s: float) -> dict[str, Any]:
 
 def _filtered(robot: Robot) -> dict[str, Any]:
     """What the safety filter changed; null where it works on a served robot's side."""
-    counts = robot.counts if isinstance(robot, SafeRobot) else None
-    return {
-        "clipped_actions": counts and counts.clipped_steps,
-        "limited_actions": counts and counts.limited_steps,
-        "limited_by": counts and counts.by_reason,
-    }
+    names = ("clipped_actions", "limited_actions", "limited_by", "holds")
+    counts = robot.counts.to_json() if isinstance(robot, SafeRobot) else dict.fromkeys(names)
+    return {name: counts[name] for name in names}
 
 
 def _task(config: RunConfig, policy: OnnxPolicy) -> tuple[TaskSetup | None, Task, TaskOptions]:
@@ -219,11 +216,13 @@ def _open(config: RunConfig, policy: OnnxPolicy, options: TaskOptions) -> Robot:
         return robot  # limits and pace are on its own side
     if config.pace == "fast":
         return SafeRobot(robot)
-    watch = Watch(command_timeout_s=config.command_timeout_s or None, max_missed_ticks=config.max_missed_ticks or None)
+    watch = replace(
+        AUTONOMOUS,
+        command_timeout_s=config.command_timeout_s or None,
+        max_missed_ticks=config.max_missed_ticks or None,
+    )
     clock = MonotonicClock() if config.real_time_priority is None else SpinningClock()
-    safe = SafeRobot(PacedRobot(robot, clock), SafetyLimits(watch=watch))
-    watch_beside(safe, watch)
-    return safe
+    return watched(PacedRobot(robot, clock), watch)
 
 
 def _recorder(path: Path, robot: Robot, policy: OnnxPolicy, stack: contextlib.ExitStack) -> Listener:
@@ -245,7 +244,7 @@ def _solved(evaluation: Evaluation) -> str:
     return f"solved {evaluation.successes} of {evaluation.episodes}"
 
 
-def _told(report: dict[str, Any], done: Evaluation) -> str:
+def _told(report: dict[str, Any], done: Evaluation, held: str) -> str:
     outcome = f"{done.episodes} episodes, success unknown" if report["success_rate"] is None else str(done)
     lines = [f"{report['policy']} on {report['robot']}, task {report['task']}: {outcome}"]
     if report["latency_us"] is not None and report["rate_hz"] is not None:
@@ -254,9 +253,8 @@ def _told(report: dict[str, Any], done: Evaluation) -> str:
             f"{report['rate_hz']:.1f} Hz of {report['wanted_rate_hz']:g} Hz, {report['late_ticks']} of "
             f"{report['steps']} steps late; inference {latency['p50']:.0f} us, 99 % within {latency['p99']:.0f} us"
         )
-    if report["limited_actions"]:
-        held = ", ".join(f"{name} {count}" for name, count in report["limited_by"].items() if count)
-        lines.append(f"held back by limits: {report['limited_actions']} of {report['steps']} steps ({held})")
+    if held:
+        lines.append(held)
     if report["record"] is not None:
         lines.append(f"recorded in {report['record']}")
     return "\n".join(lines)

@@ -80,20 +80,12 @@ def drive(
     """
     start, control = start or Start(), control or RunControl()
     timed = TimedPolicy(policy)
-    starting = StartingPolicy(
-        timed,
-        robot.spec,
-        control,
-        hold_s=start.hold_s,
-        ramp_s=start.ramp_s,
-        on_wait=lambda: robot.stop("paused between episodes"),
-    )
+    starting = _starting(timed, robot, start, control)
     times = LoopTimes(robot.spec.control_rate_hz)
-    done = Evaluation(task.name)
+    done = [Evaluation(task.name)]
 
     def remember(evaluation: Evaluation, episode: Episode) -> None:
-        nonlocal done
-        done = evaluation
+        done.append(evaluation)
         if on_episode is not None:
             on_episode(evaluation, episode)
 
@@ -111,4 +103,17 @@ def drive(
             )
         except StoppedError:
             robot.stop("asked to stop")
-    return Driven(evaluation=done, policy=timed, times=times, stopped=control.stopped and done.episodes < episodes)
+    stopped = control.stopped and done[-1].episodes < episodes
+    return Driven(evaluation=done[-1], policy=timed, times=times, stopped=stopped)
+
+
+def _starting(timed: TimedPolicy, robot: Robot, start: Start, control: RunControl) -> StartingPolicy:
+    """The policy behind its start sequence; while paused between episodes the robot is stopped."""
+    return StartingPolicy(
+        timed,
+        robot.spec,
+        control,
+        hold_s=start.hold_s,
+        ramp_s=start.ramp_s,
+        on_wait=lambda: robot.stop("paused between episodes"),
+    )

@@ -1,4 +1,4 @@
-"""How named arrays travel: a table in the header, small arrays packed into one frame, each large one in its own."""
+"""How named arrays travel: a table in the header, small arrays packed there too, each large one in its own frame."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ Buffer = bytes | bytearray | memoryview
 """One frame: to be sent, or as it was received."""
 
 PACKED_BYTES = 4096
-"""Arrays up to this size share the packed frame: a frame costs more than copying so few bytes."""
+"""Arrays up to this size are packed into the header: a frame costs more than copying so few bytes."""
 MAX_ARRAYS = 256
 MAX_DIMENSIONS = 8
 MAX_ARRAY_BYTES = 64 * 1024 * 1024
 ALIGNMENT = 8
-"""Every array in the packed frame starts at a multiple of this many bytes."""
+"""Every packed array starts at a multiple of this many bytes."""
 NO_ARRAYS = msgspec.Raw(b"\x90")
 """The empty table."""
 
@@ -59,7 +59,7 @@ class ArrayEntry(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Layout:
-    """Where each array of one table lies in the frames after the header.
+    """Where each array of one table lies among the packed bytes and in the frames after the header.
 
     Robots send the same table at every step, so layouts are made once and remembered.
     """
@@ -82,32 +82,34 @@ class Layout:
                 self.packed.append((entry.name, dtype, entry.shape, count, start, start + size))
                 self.packed_size = -(-(start + size) // ALIGNMENT) * ALIGNMENT
 
-    def pack(self, arrays: Mapping[str, NDArray[Any]]) -> list[Buffer]:
-        """The frames after the header; large arrays are not copied here."""
-        if not self.entries:
-            return []
+    def pack(self, arrays: Mapping[str, NDArray[Any]]) -> bytearray:
+        """The small arrays."""
         packed = bytearray(self.packed_size)
         for name, _, _, _, start, end in self.packed:
             packed[start:end] = arrays[name].tobytes()
-        large = [np.ascontiguousarray(arrays[name]).reshape(-1).view(np.uint8).data for name, _, _, _ in self.large]
-        return [packed, *large]
+        return packed
 
-    def unpack(self, frames: Sequence[Buffer]) -> dict[str, NDArray[Any]]:
-        """Arrays by name in table order; they are writable and belong to the caller.
+    def frames(self, arrays: Mapping[str, NDArray[Any]]) -> list[Buffer]:
+        """The frames after the header, one for each large array; not copied here."""
+        return [np.ascontiguousarray(arrays[name]).reshape(-1).view(np.uint8).data for name, _, _, _ in self.large]
+
+    def unpack(self, packed: bytearray, frames: Sequence[Buffer]) -> dict[str, NDArray[Any]]:
+        """Arrays by name in table order; they are writable, belong to the caller, and share the memory of `packed`.
 
         Raises:
             ProtocolError: The frames are not as many or not as long as the table says.
         """
-        sizes = [self.packed_size, *(size for _, _, _, size in self.large)] if self.entries else []
-        if [len(frame) for frame in frames] != sizes:
-            raise ProtocolError(field="frames", found=f"{[len(f) for f in frames][:16]} B", allowed=f"{sizes[:16]} B")
-        if not self.entries:
-            return {}
+        if len(packed) != self.packed_size:
+            raise ProtocolError(field="packed", found=f"{len(packed)} B", allowed=f"{self.packed_size} B")
+        if frames or self.large:
+            sizes = [size for _, _, _, size in self.large]
+            if [len(frame) for frame in frames] != sizes:
+                found = f"{[len(f) for f in frames][:16]} B"
+                raise ProtocolError(field="frames", found=found, allowed=f"{sizes[:16]} B")
         arrays: dict[str, NDArray[Any]] = {}
-        packed = bytearray(frames[0])
         for name, dtype, shape, count, start, _ in self.packed:
             arrays[name] = _frombuffer(packed, dtype, count, start).reshape(shape)
-        for (name, dtype, shape, _), frame in zip(self.large, frames[1:], strict=True):
+        for (name, dtype, shape, _), frame in zip(self.large, frames, strict=True):
             buffer = bytearray(frame) if isinstance(frame, bytes) else frame
             arrays[name] = _frombuffer(buffer, dtype, -1, 0).reshape(shape)
         return {entry.name: arrays[entry.name] for entry in self.entries} if self.large else arrays

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import signal
 import threading
 from dataclasses import dataclass
@@ -15,10 +16,12 @@ from robot_rlpd.bridge.server import RobotServer
 from robot_rlpd.classified import ClassifiedRobot
 from robot_rlpd.config import parse_json_object
 from robot_rlpd.errors import ConfigError
+from robot_rlpd.limits import Watch
 from robot_rlpd.pacing import PacedRobot
 from robot_rlpd.registry import load_entry_point
 from robot_rlpd.safety import SafeRobot
 from robot_rlpd.task import RewardKind, TaskOptions
+from robot_rlpd.watchdog import watched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,6 +46,10 @@ class ServeConfig:
 
     command_timeout_s: float = 5.0
     """Seconds without a command after which the robot is stopped and another commander may come; above 0."""
+
+    hold_after_ticks: float = 1.0
+    """Control periods by which the next command may be late before a robot that moves on without one is held until it
+    comes: speeds go to zero, a robot commanded by forces is stopped; 0 for never. Real pace only."""
 
     env_kwargs: str = ""
     """JSON object: arguments of a gymnasium environment, such as '{"reward_type": "dense"}', or cameras, image_size,
@@ -75,6 +82,8 @@ class ServeConfig:
             raise ConfigError(
                 "serves a robot of this machine", field="robot", found=self.robot, allowed="NAME:ARGUMENT"
             )
+        if not 0 <= self.hold_after_ticks < math.inf:
+            raise ConfigError(field="hold_after_ticks", found=self.hold_after_ticks, allowed="at least 0, finite")
         if self.max_episode_steps is not None and self.max_episode_steps < 1:
             raise ConfigError(field="max_episode_steps", found=self.max_episode_steps, allowed="at least 1")
 
@@ -91,7 +100,7 @@ def serve(config: ServeConfig) -> int:
         stack.enter_context(_termination_as_interrupt())
         driver = _open_driver(config, options)
         # Safety outermost: an action is refused before its period begins, and a stop does not wait for the pace.
-        robot = stack.enter_context(SafeRobot(PacedRobot(driver) if config.pace == "real" else driver))
+        robot = stack.enter_context(_safe(driver, config))
         server = RobotServer(
             robot,
             config.address,
@@ -104,17 +113,13 @@ def serve(config: ServeConfig) -> int:
         with contextlib.suppress(KeyboardInterrupt):
             server.serve_forever()
     counts, episodes = robot.counts, server.service.statistics.episodes
-    _tell(
-        config,
+    told = [
         f"stopped: {counts.steps} env_steps in {episodes} episodes, {counts.clipped_steps} actions clipped, "
-        f"{counts.refused_actions} refused",
-        {
-            "env_steps": counts.steps,
-            "episodes": episodes,
-            "clipped_actions": counts.clipped_steps,
-            "refused_actions": counts.refused_actions,
-        },
-    )
+        f"{counts.refused_actions} refused, held {counts.holds} times",
+        counts.held_back(),
+    ]
+    data = {"env_steps": counts.steps, "episodes": episodes, **counts.to_json()}
+    _tell(config, "; ".join(filter(None, told)), data)
     return 0
 
 
@@ -129,6 +134,12 @@ def _open_driver(config: ServeConfig, options: TaskOptions) -> Robot:
     except Exception:
         driver.close()
         raise
+
+
+def _safe(driver: Robot, config: ServeConfig) -> SafeRobot:
+    if config.pace == "fast":
+        return SafeRobot(driver)
+    return watched(PacedRobot(driver), Watch(hold_after_ticks=config.hold_after_ticks or None))
 
 
 def _tell_address(config: ServeConfig, spec: RobotSpec, server: RobotServer) -> None:

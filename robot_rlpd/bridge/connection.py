@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 import zmq
 
 from robot_rlpd.bridge import wire
+from robot_rlpd.bridge.frames import receive, send
 from robot_rlpd.bridge.link import Link
 from robot_rlpd.errors import DeadlineError, ProtocolError
 
@@ -73,7 +74,7 @@ class Connection:
     def send(self, frames: list[Buffer]) -> bool:
         """Whether the connection took the message; never waits."""
         try:
-            self._socket.send_multipart(frames, zmq.NOBLOCK)
+            send(self._socket, frames)
         except zmq.Again:
             return False
         self.sendings += 1
@@ -109,7 +110,7 @@ class Connection:
                 self._socket.poll(TICK_MS, zmq.POLLOUT)
                 sent = self.send(frames)
             try:
-                answer = read(_received(self._socket))
+                answer = read(receive(self._socket))
                 if answer is not None:
                     return answer
             except zmq.Again:
@@ -144,13 +145,3 @@ class Connection:
         if not self._socket.closed:
             self._link.close()
             self._socket.close(linger=linger_ms)
-
-
-def _received(socket: zmq.Socket[bytes]) -> list[Buffer]:
-    """One message; large arrays stay where ZeroMQ put them, which saves two copies of every image."""
-    frames: list[Buffer] = [socket.recv()]
-    if socket.getsockopt(zmq.RCVMORE):  # the packed frame: copying so little costs less than not to copy it
-        frames.append(socket.recv())
-    while socket.getsockopt(zmq.RCVMORE):
-        frames.append(socket.recv(copy=False).buffer)
-    return frames

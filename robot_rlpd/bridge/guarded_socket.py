@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import errno
 import logging
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import zmq
 
 from robot_rlpd.bridge import wire
+from robot_rlpd.bridge.frames import MORE, receive, send
 from robot_rlpd.bridge.gatekeeper import Gatekeeper
 from robot_rlpd.bridge.keys import Keyring
 from robot_rlpd.bridge.security import is_local, server_keys
 from robot_rlpd.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections import Counter
-
     from robot_rlpd.bridge.arrays import Buffer
 
 logger = logging.getLogger(__name__)
@@ -27,6 +27,10 @@ HANDSHAKE_MS = 5000
 """A connection that has not introduced itself by then is closed."""
 QUEUE_SIZE = 64
 """Messages of one peer that may wait in either direction; more are not read, or dropped on the way out."""
+MOST_MALFORMED = 20
+"""Malformed messages after which a connection is not listened to any more."""
+MOST_REMEMBERED = 1000
+"""Connections of which malformed messages are counted."""
 
 
 class GuardedSocket:
@@ -87,24 +91,32 @@ class GuardedSocket:
             hint = "choose another with --address (--listen of train)"
             raise ConfigError(text, field="address", found=address, hint=hint) from None
         self.address = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        self._malformed = Counter[bytes]()
 
     @property
     def turned_away(self) -> Counter[str]:
         """Connections refused, by reason."""
         return self._gatekeeper.refused
 
-    def receive(self) -> tuple[bytes, list[bytes]] | None:
-        """Who sent what, or None after a tick without a message."""
+    def receive(self) -> tuple[bytes, list[Buffer]] | None:
+        """Who sent what, or None after a tick without a message that is worth reading."""
         try:
-            identity, *frames = self._socket.recv_multipart()
+            identity, frames = self._socket.recv(), receive(self._socket)
         except zmq.Again:
             return None
-        return identity, frames
+        return None if self._malformed[identity] >= MOST_MALFORMED else (identity, frames)
+
+    def malformed(self, identity: bytes) -> None:
+        """This peer sent something that cannot be read; too much of it, and nothing from it is read any more."""
+        if len(self._malformed) >= MOST_REMEMBERED:
+            self._malformed.clear()
+        self._malformed[identity] += 1
 
     def send(self, identity: bytes, frames: list[Buffer]) -> None:
         """Answer, unless the one who asked is gone or does not read."""
         try:
-            self._socket.send_multipart([identity, *frames], zmq.NOBLOCK)
+            self._socket.send(identity, MORE)
+            send(self._socket, frames)
         except zmq.Again:
             logger.debug("an answer was dropped: its receiver does not read")
 

@@ -85,8 +85,11 @@ class RobotServer:
         if (received := self._socket.receive()) is not None:
             identity, frames = received
             self._service.thawed(self._clock.now_s() - began_s)
+            malformed = self._service.malformed
             if (answer := self._service.answer(frames)) is not None:
                 self._socket.send(identity, answer)
+            if self._service.malformed > malformed:
+                self._socket.malformed(identity)
         self._service.watch()
 
     def close(self) -> None:

@@ -53,12 +53,17 @@ class RobotService:
     A request with the sequence number of the last one is a repetition: it gets the same answer again and nothing is
     executed. The only other number that is accepted is the next. Any error of the robot stops it; then only a reset
     brings it back. A robot that is not wrapped in `SafeRobot` is wrapped here.
+
+    Attributes:
+        turned_away: Connections refused, by reason; kept by the socket.
+        malformed: Messages that could not be read.
     """
 
     def __init__(self, robot: Robot, clock: Clock, *, pace: str, command_timeout_s: float) -> None:
         self.robot = robot if isinstance(robot, SafeRobot) else SafeRobot(robot)
         self.statistics = Statistics(robot.spec.control_period_s, paced=pace == "real")
         self.turned_away = Counter[str]()
+        self.malformed = 0
         self._clock = clock
         self._pace = pace
         self._command_timeout_s = command_timeout_s
@@ -76,9 +81,13 @@ class RobotService:
 
     def answer(self, frames: Sequence[Buffer]) -> list[Buffer] | None:
         """The frames to send back to whoever sent these; None for silence. Never raises for what a client sent."""
-        sequence, nonce = 0, ""
         try:
             message, _, arrays = wire.decode(frames)
+        except ProtocolError as error:
+            self.malformed += 1
+            return self._refuse(error, sequence=0)
+        sequence, nonce = 0, ""
+        try:
             if isinstance(message, (Reset, Step)):
                 sequence = message.sequence
                 return self._command(message, arrays)
@@ -117,6 +126,7 @@ class RobotService:
             "last_command_s": round(self._idle_s(), 3) if seat else None,
             "halted": self._halted,
             **self.statistics.to_json(),
+            **self.robot.counts.to_json(),
             "turned_away": dict(self.turned_away.copy()),
         }
 

@@ -1,4 +1,4 @@
-"""The protocol between a served robot and its commander: typed messages, one msgpack header frame, then array frames.
+"""The protocol between a served robot and its commander: typed messages, one msgpack header frame, then large arrays.
 
 Written down for implementers in other languages in docs/protocol.md. Nothing on the wire can name code to run.
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from robot_rlpd.bridge.arrays import Buffer
     from robot_rlpd.robot import StepResult
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 MAX_REQUEST_BYTES = 1024 * 1024
 """Largest frame that a server accepts."""
 MAX_REPLY_BYTES = 64 * 1024 * 1024
@@ -84,6 +84,7 @@ class Step(Message):
     session: str
     sequence: int
     arrays: msgspec.Raw = NO_ARRAYS
+    packed: bytearray = msgspec.field(default_factory=bytearray)
 
 
 class Stop(Message):
@@ -114,6 +115,7 @@ class Reply(Message):
     robot_time_s: float
     fault: str = ""
     arrays: msgspec.Raw = NO_ARRAYS
+    packed: bytearray = msgspec.field(default_factory=bytearray)
     frame_times_s: dict[str, float] = {}
     dropped_frames: tuple[str, ...] = ()
     randomization: dict[str, float] = {}
@@ -132,6 +134,7 @@ class Seen(Message):
     status: dict[str, Any]
     spec: dict[str, Any] | None = None
     arrays: msgspec.Raw = NO_ARRAYS
+    packed: bytearray = msgspec.field(default_factory=bytearray)
 
 
 class Refused(Message):
@@ -170,7 +173,7 @@ def encode_step(session: str, sequence: int, action: NDArray[np.float32]) -> lis
     """The frames of a step."""
     arrays = {"action": action}
     layout = layout_of(arrays)
-    return [encode(Step(session, sequence, layout.table)), *layout.pack(arrays)]
+    return [encode(Step(session, sequence, layout.table, layout.pack(arrays))), *layout.frames(arrays)]
 
 
 def encode_reply(sequence: int, result: StepResult, arrays: Mapping[str, NDArray[Any]]) -> list[Buffer]:
@@ -190,11 +193,12 @@ def encode_reply(sequence: int, result: StepResult, arrays: Mapping[str, NDArray
         float(result.robot_time_s),
         result.fault,
         layout.table,
+        layout.pack(arrays),
         result.frame_times_s,
         result.dropped_frames,
         result.randomization,
     )
-    return [encode(reply), *layout.pack(arrays)]
+    return [encode(reply), *layout.frames(arrays)]
 
 
 def encode_seen(
@@ -202,7 +206,7 @@ def encode_seen(
 ) -> list[Buffer]:
     """The frames of an answer to a look."""
     layout = layout_of(arrays)
-    return [encode(Seen(nonce, status, spec, layout.table)), *layout.pack(arrays)]
+    return [encode(Seen(nonce, status, spec, layout.table, layout.pack(arrays))), *layout.frames(arrays)]
 
 
 def decode(frames: Sequence[Buffer]) -> Decoded:
@@ -219,7 +223,7 @@ def decode(frames: Sequence[Buffer]) -> Decoded:
         raise ProtocolError(f"not a message of protocol version {PROTOCOL_VERSION}: {error}") from None
     if isinstance(message, (Step, Reply, Seen)):
         layout = parse_layout(message.arrays)
-        return message, layout, layout.unpack(frames[1:])
+        return message, layout, layout.unpack(message.packed, frames[1:])
     if len(frames) != 1:
         raise ProtocolError(field="frames", found=f"{len(frames)}", allowed="1")
     return message, None, {}

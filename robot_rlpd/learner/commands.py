@@ -72,6 +72,8 @@ class TrainCommand:
     """Critic updates per environment step (default: the preset's)."""
     ensemble_size: int | None = None
     """Number of critics (default: the preset's)."""
+    subset_size: int | None = None
+    """Target critics drawn for each update, whose minimum it learns from (default: the preset's, at most all)."""
     hidden_dims: tuple[int, ...] | None = None
     """Width of each hidden layer (default: the preset's)."""
     batch_size: int | None = None
@@ -87,6 +89,8 @@ class TrainCommand:
     RLPD."""
     initial_temperature: float | None = None
     """Starting temperature (default: the preset's)."""
+    target_entropy: float | None = None
+    """Entropy the policy keeps, nats of actions in [-1, 1]; lower is more precise (default: -0.5 per component)."""
     cameras: tuple[str, ...] = ()
     """Image fields that the policy reads, such as front_image, with an encoder of its own each (default: none)."""
     state_fields: tuple[str, ...] = ()
@@ -181,10 +185,12 @@ def resolve(command: TrainCommand) -> SessionConfig:
     from robot_rlpd.learner.session_config import SessionConfig
 
     preset = PRESETS[command.preset]
-    names = ("utd_ratio", "ensemble_size", "hidden_dims", "batch_size", "offline_fraction", "initial_temperature")
+    names = (
+        *("utd_ratio", "ensemble_size", "subset_size", "hidden_dims", "batch_size"),
+        *("offline_fraction", "initial_temperature", "target_entropy"),
+    )
     given = {name: getattr(command, name) for name in names if getattr(command, name) is not None}
-    if given.get("ensemble_size", preset.ensemble_size) < preset.subset_size:
-        given["subset_size"] = given["ensemble_size"]
+    given.setdefault("subset_size", min(preset.subset_size, given.get("ensemble_size", preset.ensemble_size)))
     env_steps = DEFAULT_ENV_STEPS if command.env_steps is None else command.env_steps
     if command.no_layer_norm:
         given["layer_norm"] = False

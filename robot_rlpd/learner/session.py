@@ -17,26 +17,23 @@ from robot_rlpd.errors import BridgeError, RobotError, RobotRlpdError, TrainingE
 from robot_rlpd.evaluation import EVALUATION_SEED_OFFSET, evaluate
 from robot_rlpd.learner.allocator import keep_freed_memory
 from robot_rlpd.learner.checkpoint import BEST, LATEST, Checkpoint, load_checkpoint, save_checkpoint
-from robot_rlpd.learner.encoders import state_size
-from robot_rlpd.learner.fields import encoder_bytes, make_replay, policy_contract, replay_image_bytes
-from robot_rlpd.learner.memory import check_memory
+from robot_rlpd.learner.fields import policy_contract
 from robot_rlpd.learner.pixel_rlpd import make_learner
 from robot_rlpd.learner.policy import ActorPolicy, Normalizer, WarmUpPolicy, normalized
 from robot_rlpd.learner.prior import PriorReport, fill_replay, fit_normalizer, judged, load_prior
-from robot_rlpd.learner.replay import ReplayBuffer, SymmetricSampler
 from robot_rlpd.learner.run_directory import CHECKPOINTS, EPISODES
 from robot_rlpd.learner.session_config import SessionConfig, thread_choices
 from robot_rlpd.learner.session_log import SessionLog
+from robot_rlpd.learner.session_replay import session_replay
 from robot_rlpd.learner.updater import Updater
 from robot_rlpd.progress import ProgressLine
 from robot_rlpd.robot import RandomPolicy
 from robot_rlpd.rollout import SilentListener, rollout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
-    from robot_rlpd.episode import Transitions
     from robot_rlpd.episode_store import EpisodeStore
     from robot_rlpd.evaluation import Evaluation
     from robot_rlpd.robot import Policy, Robot, StepResult
@@ -83,7 +80,9 @@ class Session(SilentListener):
             config.rlpd, self.contract, seed=config.seed, device=config.device, compile=config.compile_update
         )
         self.exploration = torch.Generator().manual_seed(EXPLORATION_STREAM + config.seed)
-        self.online, sampler = self._replay(stores)
+        self.online, sampler = session_replay(
+            config, self.contract, stores, self.normalizer, spare_rows=self._spare_rows()
+        )
         self.updater = Updater(self.learner, sampler, seed=config.seed, overlap=config.overlap, threads=threads)
         self.log = SessionLog(config, run_dir)
         for part in found:
@@ -102,27 +101,6 @@ class Session(SilentListener):
     def _policy_contract(self, spec: RobotSpec) -> PolicyContract:
         """What the policy reads and commands."""
         return policy_contract(spec, self.config.cameras, self.config.state_fields)
-
-    def _replay(self, stores: Sequence[Sequence[Transitions]]) -> tuple[ReplayBuffer, SymmetricSampler]:
-        """Online replay, and the sampler over it and the prior data."""
-        config = self.config
-        sizes = [sum(map(len, store)) for store in stores]
-        if not config.prior_weights:
-            stores, sizes = [[part for store in stores for part in store]], [sum(sizes)]
-        room = config.env_steps + config.extra_capacity
-        capacities = [room + sum(sizes)] if config.one_replay or not sum(sizes) else [room, *sizes]
-        capacities[-1] += self._spare_rows()
-        episodes = sum(map(len, stores))
-        images = replay_image_bytes(config.rlpd, self.contract, capacities, episodes)
-        encoders = encoder_bytes(config.rlpd, self.contract)
-        check_memory(config, state_size(self.contract), self.contract.action.size, capacities, images, encoders)
-        online, *offline = (make_replay(config.rlpd, self.contract, n, episodes, config.device) for n in capacities)
-        for buffer, store in zip(offline or [online], stores, strict=True):
-            fill_replay(buffer, store, self.contract, self.normalizer)
-        fraction = config.rlpd.offline_fraction if offline else 0.0
-        sampler = SymmetricSampler(offline, online, fraction, config.prior_weights or (1.0,))
-        sampler.shares(config.rlpd.batch_size)  # refuses a weight that is worth no row now, not in mid-training
-        return online, sampler
 
     def _spare_rows(self) -> int:
         """Room in the last buffer for transitions that it is to get while the session runs."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -11,13 +12,17 @@ from demos import commands
 from demos.commands import ImportConfig, InfoConfig, ListConfig, RecordConfig
 from robot_rlpd.episode_store import EpisodeStore
 from robot_rlpd.errors import ConfigError, DataError, MismatchError, StoreError
+from robot_rlpd.specs import ArraySpec
 from robot_rlpd.task import TaskOptions, TaskSetup
 from robot_rlpd.testing import FakePolicy, FakeRobot, FakeTask, fake_spec
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from robot_rlpd.robot import Policy
+    from robot_rlpd.robot import Observation, Policy
+
+CAMERA = ArraySpec(name="camera", shape=(16, 24, 3), dtype="uint8", is_image=True)
+FILMED = replace(fake_spec(), observation=(*fake_spec().observation, CAMERA))
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +61,58 @@ def test_record_tells_what_it_recorded(tmp_path: Path, capsys: pytest.CaptureFix
     assert {stored.info.operator for stored in EpisodeStore.open(tmp_path / "store").infos()} == {"Ada"}
 
 
+NOISE = np.random.default_rng(0).integers(0, 256, CAMERA.shape, np.uint8)
+
+
+class FilmedRobot(FakeRobot):
+    """Shows noise, which JPEG changes."""
+
+    def __init__(self) -> None:
+        super().__init__(FILMED)
+
+    def _observation(self) -> Observation:
+        return {**super()._observation(), "camera": NOISE}
+
+
+@pytest.mark.parametrize(
+    ("wished", "told"),
+    [({}, "JPEG of quality 90"), ({"jpeg_quality": 60}, "JPEG of quality 60"), ({"lossless": True}, "lossless")],
+)
+def test_images_are_kept_as_was_asked(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    wished: dict[str, Any],
+    told: str,
+) -> None:
+    setup = TaskSetup(
+        task=FakeTask(), spec=FILMED, make_robot=FilmedRobot, make_expert=lambda noise, seed: FakePolicy()
+    )
+    monkeypatch.setattr(commands, "load_task", lambda *_: setup)
+    out = tmp_path / "store"
+    words: dict[str, Any] = {"task": "fake", "out": out, "episodes": 1}
+    commands.record(RecordConfig(**words, **wished))
+    with EpisodeStore.open(out) as store:
+        assert str(store.codec) == told
+        shown = store.read(0).observations["camera"]
+    assert (shown == NOISE).all() == (told == "lossless")
+    capsys.readouterr()
+    commands.info(InfoConfig(path=str(out), json=True))
+    assert printed(capsys)["images"] == told
+    if told == "lossless":
+        commands.record(RecordConfig(**words, append=True))  # as the store has them
+        with pytest.raises(MismatchError, match=r"JPEG of quality 33.*lossless"):
+            commands.record(RecordConfig(**words, append=True, jpeg_quality=33))
+
+
+def test_images_cannot_be_lossless_and_of_a_quality(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="jpeg_quality: not together with --lossless"):
+        commands.record(RecordConfig(task="fake", out=tmp_path / "store", lossless=True, jpeg_quality=90))
+    with pytest.raises(ConfigError, match="jpeg_quality: found 101"):
+        commands.record(RecordConfig(task="fake", out=tmp_path / "store", jpeg_quality=101))
+    assert not (tmp_path / "store").exists()
+
+
 def test_record_adds_to_a_store_only_when_asked(tmp_path: Path) -> None:
     config = RecordConfig(task="fake", out=tmp_path / "store", episodes=1)
     commands.record(config)
@@ -72,7 +129,9 @@ def test_record_fails_when_too_few_episodes_are_solved(tmp_path: Path, capsys: p
     assert printed(capsys)["success_rate"] < 1.0
 
 
-@pytest.mark.parametrize("wrong", [{"episodes": 0}, {"noise": 1.5}, {"max_attempts": 0}, {"seed": -1}])
+@pytest.mark.parametrize(
+    "wrong", [{"episodes": 0}, {"noise": 1.5}, {"max_attempts": 0}, {"seed": -1}, {"camera_timeout_s": 0.0}]
+)
 def test_record_refuses_options_out_of_range_naming_them(tmp_path: Path, wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         RecordConfig(task="fake", out=tmp_path / "store", **wrong)

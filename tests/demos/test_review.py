@@ -252,6 +252,19 @@ def test_the_video_shows_the_cameras_side_by_side(path: Path, typed: Typed, tmp_
     assert (result["images"], result["cameras"]) == (3, ["wrist"])
 
 
+def test_the_video_is_a_film_where_that_is_asked_for(path: Path, typed: Typed, tmp_path: Path) -> None:
+    av = pytest.importorskip("av")
+    out = tmp_path / "seen.mp4"
+    result = typed("demos", "video", path, "2", "--speed", "2", "--camera", "front", "--out", out)
+    with av.open(str(out)) as film:
+        (stream,) = film.streams.video
+        pictures = [frame.to_ndarray(format="rgb24") for frame in film.decode(stream)]
+        assert (stream.codec_context.name, float(stream.average_rate)) == ("h264", 20.0)
+    assert len(pictures) == result["images"]
+    assert np.abs(pictures[0][2:20, 2:30].astype(int) - 80).max() <= 8
+    assert [file.name for file in tmp_path.glob(".*")] == []
+
+
 class Slow(FakePolicy):
     def __call__(self, observation: Any) -> Any:
         return 0.3 * super().__call__(observation)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import helper, numpy_helper
 
+from deploy.closed_loop import compare_in_closed_loop
 from deploy.export import policy_bytes
 from deploy.runtime.onnx_policy import OnnxPolicy
 from deploy.verify import compare, compare_inputs, random_observations
@@ -17,11 +20,14 @@ from robot_rlpd.learner.encoders import PixelConfig
 from robot_rlpd.learner.pixel_rlpd import PixelRLPD
 from robot_rlpd.learner.policy import checkpoint_policy
 from robot_rlpd.learner.rlpd import RLPDConfig
-from robot_rlpd.specs import ActionComponent, ActionSpec, ArraySpec, PolicyContract
-from robot_rlpd.task import TaskOptions
+from robot_rlpd.robot import ClosingRobot, StepResult
+from robot_rlpd.specs import ActionComponent, ActionSpec, ArraySpec, PolicyContract, RobotSpec
+from robot_rlpd.task import SignalTask, TaskOptions, TaskSetup
 
 if TYPE_CHECKING:
-    from robot_rlpd.robot import Observation
+    from collections.abc import Iterator
+
+    from robot_rlpd.robot import Action, Observation
 
 CONTRACT = PolicyContract(
     observation=(
@@ -100,6 +106,107 @@ def test_a_difference_in_a_convolution_is_found() -> None:
     policy = OnnxPolicy(policy_bytes(trained))
     trained.learner["critic/encoder/tall/conv1/filters"][0] += 0.05
     assert not compare(policy, trained, observations(20)).ok
+
+
+class RepeatsTheNewest(OnnxPolicy):
+    """Its history is the newest frame, again and again: it begins anew at every step."""
+
+    def _act(self, observation: Observation) -> Action:
+        self._episode_begins = True
+        return super()._act(observation)
+
+
+class OneFrameLate(OnnxPolicy):
+    """The policy is given the frames of the step before."""
+
+    _before: Observation | None = None
+
+    def reset(self) -> None:
+        super().reset()
+        self._before = None
+
+    def _act(self, observation: Observation) -> Action:
+        frames = {s.name: observation[s.name] for s in CONTRACT.observation if s.is_image}
+        late, self._before = self._before or frames, frames
+        return super()._act({**observation, **late})
+
+
+class NeverForgets(OnnxPolicy):
+    """The first frames of an episode are seen together with the last ones of the episode before."""
+
+    def reset(self) -> None:
+        pass
+
+
+class NeverMoves(OnnxPolicy):
+    """Keeps the first frames of the episode beside the newest one."""
+
+    def _act(self, observation: Observation) -> Action:
+        kept = {} if self._episode_begins else {s.name: b[:-1].copy() for s, b in self._inputs if s.is_image}
+        action = super()._act(observation)
+        if not kept:
+            return action
+        for spec, buffer in self._inputs:
+            if spec.is_image:
+                buffer[:-1], buffer[-1] = kept[spec.name], observation[spec.name]
+        self._session.run_with_iobinding(self._binding)
+        return self._output.copy()
+
+
+class Scene(ClosingRobot):
+    """Shows something else at every step, whatever is done."""
+
+    spec = RobotSpec(
+        name="scene", observation=CONTRACT.observation, action=CONTRACT.action, control_rate_hz=CONTRACT.control_rate_hz
+    )
+
+    def __init__(self) -> None:
+        self._seen: Iterator[Observation] = iter(())
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> StepResult:
+        self._seen = iter(random_observations(CONTRACT, 20, np.random.default_rng(seed)))
+        return StepResult(next(self._seen))
+
+    def step(self, action: Action) -> StepResult:
+        return StepResult(next(self._seen), action)
+
+    def stop(self, reason: str) -> None: ...
+
+
+def in_closed_loop(policy: OnnxPolicy, trained: Checkpoint) -> dict[str, Any]:
+    setup = TaskSetup(task=SignalTask(max_episode_steps=12), spec=Scene.spec, make_robot=Scene)
+    return compare_in_closed_loop(policy, trained, setup, episodes=2)
+
+
+@pytest.mark.parametrize("fault", [RepeatsTheNewest, OneFrameLate, NeverMoves])
+def test_a_stale_history_is_found_on_observations_and_in_closed_loop(fault: type[OnnxPolicy]) -> None:
+    trained = checkpoint(3)
+    right, wrong = OnnxPolicy(policy_bytes(trained)), fault(policy_bytes(trained))
+    assert compare(right, trained, observations(20)).ok
+    assert not compare(wrong, trained, observations(20)).ok
+    assert in_closed_loop(right, trained)["ok"]
+    assert not in_closed_loop(wrong, trained)["ok"]
+
+
+def test_a_history_that_outlives_its_episode_is_found() -> None:
+    trained = checkpoint(3)
+    wrong = NeverForgets(policy_bytes(trained))
+    compare(wrong, trained, observations(20))
+    assert not compare(wrong, trained, observations(20)).ok
+
+
+def test_a_graph_that_takes_the_frames_in_another_order_is_found() -> None:
+    trained = checkpoint(2)
+    model = onnx.load_from_string(policy_bytes(trained))
+    swap = numpy_helper.from_array(np.array([1, 0], np.int64), "swap")
+    model.graph.initializer.append(swap)
+    model.graph.node.insert(0, helper.make_node("Gather", ["wide", "swap"], ["swapped"], axis=0))
+    for node in model.graph.node[1:]:
+        node.input[:] = ["swapped" if name == "wide" else name for name in node.input]
+    wrong = OnnxPolicy(model.SerializeToString())
+    assert not compare(wrong, trained, observations(20)).ok
+    report = compare_inputs(wrong, trained, observations(20))
+    assert [name for name, part in report.items() if not part["ok"]] == ["wide"]
 
 
 def test_a_frame_of_another_size_or_kind_is_refused() -> None:

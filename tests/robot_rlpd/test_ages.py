@@ -12,7 +12,7 @@ from robot_rlpd.limits import SafetyLimits, Watch
 from robot_rlpd.robot import Action, StepResult
 from robot_rlpd.safety import SafeRobot
 from robot_rlpd.testing import FakeRobot
-from robot_rlpd.watchdog import look_interval_s, watch_beside
+from robot_rlpd.watchdog import watch_beside
 
 STILL = np.zeros(2, np.float32)
 
@@ -161,7 +161,7 @@ def test_the_thread_beside_stops_a_robot_whose_policy_hangs_and_ends_with_it() -
     inner = Told()
     watch = Watch(command_timeout_s=0.02)
     robot = SafeRobot(inner, SafetyLimits(watch=watch))
-    thread = watch_beside(robot, watch)
+    thread = watch_beside(robot)
     assert thread is not None
     robot.reset(seed=0)
     assert stopped.wait(60.0)
@@ -172,10 +172,8 @@ def test_the_thread_beside_stops_a_robot_whose_policy_hangs_and_ends_with_it() -
 
 
 def test_nothing_to_await_needs_no_thread() -> None:
-    assert look_interval_s(Watch(max_missed_ticks=3)) is None
-    assert look_interval_s(Watch(step_timeout_s=0.1)) == pytest.approx(0.025)
-    assert look_interval_s(Watch(command_timeout_s=60.0)) == 0.05
-    assert watch_beside(SafeRobot(FakeRobot()), Watch()) is None
+    assert watch_beside(SafeRobot(FakeRobot())) is None
+    assert watch_beside(SafeRobot(FakeRobot(), SafetyLimits(watch=Watch(max_missed_ticks=3)))) is None
 
 
 def test_another_thread_may_stop_but_not_command() -> None:
@@ -225,7 +223,9 @@ def test_a_stop_that_comes_during_a_reset_is_not_lifted_by_it() -> None:
     robot.step(STILL)
 
 
-@pytest.mark.parametrize("option", ["command_timeout_s", "step_timeout_s", "observation_timeout_s", "max_missed_ticks"])
+@pytest.mark.parametrize(
+    "option", ["command_timeout_s", "step_timeout_s", "observation_timeout_s", "max_missed_ticks", "hold_after_ticks"]
+)
 def test_a_watchdog_of_no_length_is_refused(option: str) -> None:
     with pytest.raises(ConfigError, match=rf"watch\.{option}: found 0; allowed: above 0"):
         Watch(**{option: 0})

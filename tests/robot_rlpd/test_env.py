@@ -10,11 +10,13 @@ import pytest
 from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 
-from robot_rlpd.env import DEFAULT_EPISODE_STEPS, SIGNALS, GymnasiumTask, RobotEnv, make_robot, setup
+from robot_rlpd.env import DEFAULT_EPISODE_STEPS, RobotEnv, make_robot, setup
 from robot_rlpd.episode import Ended
 from robot_rlpd.errors import ConfigError, DataError, SpecError, UnknownNameError
+from robot_rlpd.gymnasium_task import GymnasiumTask
 from robot_rlpd.robot import RandomPolicy, StepResult
 from robot_rlpd.rollout import rollout
+from robot_rlpd.spaces import SIGNALS
 from robot_rlpd.specs import ActionComponent, ActionSpec, ArraySpec, RobotSpec
 from robot_rlpd.task import TaskOptions, load_task
 from robot_rlpd.testing import FakePolicy, FakeRobot, FakeTask, RobotConformance, fake_spec, middle_action

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from robot_rlpd.clock import Clock, MonotonicClock, Rate
@@ -61,6 +62,14 @@ class HardwareRobot(ClosingRobot, abc.ABC):
         """The signals of the spec, after `observe`; none by default."""
         return {}
 
+    def dropped_frames(self) -> tuple[str, ...]:
+        """Cameras for which the last `observe` repeated an image, as no new one came in time; none by default."""
+        return ()
+
+    def frame_times_s(self) -> dict[str, float]:
+        """When the images of the last `observe` were taken, on the clock of `time_s`; by default at that time."""
+        return {}
+
     def time_s(self) -> float:
         """Time of the last observation in seconds, on one clock that never goes back."""
         return self._clock.now_s()
@@ -71,7 +80,7 @@ class HardwareRobot(ClosingRobot, abc.ABC):
         self.prepare(seed, options or {})
         observation = self.observe()
         self._rate.start()
-        return StepResult(observation, robot_time_s=self.time_s())
+        return self._result(observation)
 
     def step(self, action: Action) -> StepResult:
         """Send, wait for the end of the period, observe."""
@@ -81,7 +90,12 @@ class HardwareRobot(ClosingRobot, abc.ABC):
         self.send(action)
         self._rate.wait()
         observation = self.observe()
-        return StepResult(observation, action.copy(), self.signals(), self.time_s())
+        return replace(self._result(observation), executed_action=action.copy(), signals=self.signals())
+
+    def look(self) -> StepResult:
+        """Observe, between episodes."""
+        self._check_open()
+        return self._result(self.observe())
 
     def stop(self, reason: str) -> None:
         """Halt; a failure is logged."""
@@ -99,6 +113,14 @@ class HardwareRobot(ClosingRobot, abc.ABC):
         self.stop("closed")
         self._closed = True
         self.disconnect()
+
+    def _result(self, observation: Observation) -> StepResult:
+        return StepResult(
+            observation,
+            robot_time_s=self.time_s(),
+            frame_times_s=self.frame_times_s(),
+            dropped_frames=self.dropped_frames(),
+        )
 
     def _check_open(self) -> None:
         if self._closed:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from demos.recording.keeper import StoreKeeper
-from demos.recording.recorder import Recorder, RecordOptions, RecordReport
+from demos.recording.options import RecordOptions, RecordReport
+from demos.recording.recorder import Recorder
 from robot_rlpd.clock import ManualClock
 from robot_rlpd.episode import Ended, EpisodeInfo
 from robot_rlpd.episode_store import EpisodeStore

@@ -1,113 +1,56 @@
-"""A headless Chromium driven by the DevTools protocol, for tests of the page."""
+"""The pages in Debian's Chromium without a window, driven by Playwright."""
 
 from __future__ import annotations
 
-import base64
-import itertools
-import json
-import re
+import os
 import shutil
-import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from websockets.sync.client import connect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
-    from websockets.sync.client import ClientConnection
+    from playwright.sync_api import Browser, Page
 
-FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
-    *("--disable-background-networking", "--disable-component-update", "--remote-debugging-port=0"),
-    "--window-size=1280,800",
-)
-START_TIMEOUT_S = 30.0
+TIMEOUT_MS = 30_000
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
 
 
-class Browser:
-    """One tab."""
-
-    def __init__(self, socket: ClientConnection) -> None:
-        self._socket = socket
-        self._numbers = itertools.count(1)
-        self._session = ""
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        self._target = target
-
-    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        number = next(self._numbers)
-        message: dict[str, Any] = {"id": number, "method": method, "params": parameters}
-        if self._session:
-            message["sessionId"] = self._session
-        self._socket.send(json.dumps(message))
-        while True:
-            answer = json.loads(self._socket.recv(timeout=START_TIMEOUT_S))
-            if answer.get("id") == number:
-                assert "error" not in answer, answer
-                result: dict[str, Any] = answer["result"]
-                return result
-
-    def open(self, url: str) -> None:
-        self.call("Page.enable")
-        self.call("Page.navigate", url=url)
-        while json.loads(self._socket.recv(timeout=START_TIMEOUT_S)).get("method") != "Page.loadEventFired":
-            pass
-
-    def evaluate(self, expression: str) -> Any:
-        """The value of an expression; a promise is awaited."""
-        result = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
-        assert "exceptionDetails" not in result, result["exceptionDetails"]
-        return result["result"].get("value")
-
-    def wait_for(self, condition: str, timeout_ms: int = 20_000) -> None:
-        """Until the condition holds in the page."""
-        look = (
-            "new Promise((done, fail) => { const began = Date.now(); const look = () => "
-            f"({condition}) ? done(true) : Date.now() - began > {timeout_ms} "
-            f"? fail(new Error('never: ' + {json.dumps(condition)} + ' | ' + document.body.innerText.slice(0, 300))) "
-            ": setTimeout(look, 20); look(); })"
-        )
-        assert self.evaluate(look)
-
-    def key(self, key: str, *, down: bool) -> None:
-        self.call("Input.dispatchKeyEvent", type="keyDown" if down else "keyUp", key=key)
-
-    def press(self, key: str) -> None:
-        self.key(key, down=True)
-        self.key(key, down=False)
-
-    def click(self, selector: str) -> None:
-        self.evaluate(f"document.querySelector({json.dumps(selector)}).click()")
-
-    def text(self, selector: str) -> str:
-        return str(self.evaluate(f"document.querySelector({json.dumps(selector)}).textContent"))
-
-    def screenshot(self, path: Path) -> None:
-        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
-
-    def close_tab(self) -> None:
-        """Close the page; the browser stays."""
-        target, self._session = self._target, ""
-        self.call("Target.closeTarget", targetId=target)
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("needs chromium")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=program, args=FLAGS)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Browser]:
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("no chromium here")
-    command = [program, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", "about:blank"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    assert process.stderr is not None
-    try:
-        address = next(found[1] for line in process.stderr if (found := re.search(r"(ws://\S+)", line)))
-        with connect(address, max_size=None, compression=None) as socket:
-            yield Browser(socket)
-    finally:
-        process.kill()
-        process.wait()
-        process.stderr.close()
+def open_page(chromium: Browser) -> Iterator[Callable[..., Page]]:
+    """Opens a page at an address; what else is given describes the device, such as `has_touch=True`."""
+    contexts = []
+
+    def open_at(url: str, script: str = "", **device: Any) -> Page:
+        context = chromium.new_context(**{"viewport": {"width": 1280, "height": 800}, **device})
+        contexts.append(context)
+        context.set_default_timeout(TIMEOUT_MS)
+        if script:
+            context.add_init_script(script)
+        page = context.new_page()
+        page.goto(url)
+        return page
+
+    yield open_at
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Where screenshots go: into $ROBOT_RLPD_PICTURES to look at them."""
+    return Path(os.environ.get("ROBOT_RLPD_PICTURES", tmp_path))

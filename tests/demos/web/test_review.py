@@ -10,7 +10,7 @@ import pytest
 from websockets.sync.client import connect
 
 from demos.web.commands import ConsoleConfig
-from demos.web.review import Delete, Images, List, Open, Relabel, Reviewer, ReviewPage, Trim, Undo
+from demos.web.review import Delete, Images, List, Open, Relabel, Reviewer, ReviewPage, Statistics, Trim, Undo
 from demos.web.server import ServingOptions
 from robot_rlpd import images
 from robot_rlpd.episode_store import EpisodeStore
@@ -102,6 +102,25 @@ def test_edits_are_made_told_and_undone(path: Path, reviewer: Reviewer) -> None:
     listed = told(reviewer, Undo())
     assert [(e["uuid"], e["success"]) for e in listed["episodes"]] == [(u, True) for u in (first, second, third)]
     assert listed["episodes"][1]["steps"] == steps
+
+
+def test_the_whole_store_is_shown_in_histograms(reviewer: Reviewer) -> None:
+    shown = told(reviewer, Statistics())
+    steps = shown["numbers"]["steps"]
+    by_title = {histogram["title"]: histogram for histogram in shown["histograms"]}
+    assert sum(by_title["episode length [steps]"]["counts"]) == 3
+    assert sum(by_title["action x [m]"]["counts"]) == steps
+    assert sum(by_title["position[y] [m]"]["counts"]) == steps + 3
+    assert [entry["name"] for entry in shown["action_ranges"]] == ["x", "y"]
+    assert all(-1.0 <= entry["lowest"] <= entry["high_95"] <= 1.0 for entry in shown["action_ranges"])
+
+
+def test_a_store_without_episodes_has_statistics(tmp_path: Path) -> None:
+    EpisodeStore.create(tmp_path / "empty", SPEC).close()
+    with closing(Reviewer(str(tmp_path / "empty"))) as reviewer:
+        shown = told(reviewer, Statistics())
+    assert shown["action_ranges"] == []
+    assert {histogram["empty"] for histogram in shown["histograms"]} == {"no data"}
 
 
 def test_what_cannot_be_done_is_told_and_changes_nothing(path: Path, reviewer: Reviewer) -> None:

@@ -105,7 +105,7 @@ def test_a_policy_that_hangs_is_noticed_beside_the_loop() -> None:
 
     watch = Watch(command_timeout_s=0.05)
     robot = SafeRobot(fake, SafetyLimits(watch=watch))
-    watch_beside(robot, watch)
+    watch_beside(robot)
     with pytest.raises(RobotError, match="no command for"):
         run(robot, Hanging())
     assert fake.stops[0] == "no command for 0.05 s"
@@ -120,7 +120,7 @@ def test_a_robot_that_hangs_is_noticed_beside_the_loop() -> None:
 
     fake, watch = Hanging(), Watch(step_timeout_s=0.05)
     robot = SafeRobot(fake, SafetyLimits(watch=watch))
-    watch_beside(robot, watch)
+    watch_beside(robot)
     with pytest.raises(RobotError, match="did not return"):
         run(robot, FakePolicy())
     assert fake.stops[0] == "the robot's step did not return for 0.05 s"

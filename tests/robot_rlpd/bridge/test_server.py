@@ -7,6 +7,7 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from robot_rlpd.bridge import commands, robots
@@ -15,6 +16,7 @@ from robot_rlpd.bridge.robots import open_robot
 from robot_rlpd.bridge.security import check_address, is_local
 from robot_rlpd.bridge.server import RobotServer
 from robot_rlpd.errors import ConfigError, UnknownNameError
+from robot_rlpd.limits import ComponentLimits, SafetyLimits
 from robot_rlpd.pacing import PacedRobot
 from robot_rlpd.safety import SafeRobot
 from robot_rlpd.task import TaskOptions, TaskSetup
@@ -105,22 +107,53 @@ def test_serve_tells_its_address_and_ends_in_order_at_a_signal(
     assert status["env_steps"] == 0
 
 
+@pytest.mark.parametrize("as_json", [True, False])
+def test_serve_tells_at_its_end_what_limits_held_back(
+    as_json: bool, fake: FakeRobot, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slow = SafetyLimits(components={"x": ComponentLimits(velocity=1.0, measured="position[x]")})
+    monkeypatch.setattr(commands, "open_robot", lambda *_, **__: SafeRobot(fake, slow))
+
+    def step_and_end(server: RobotServer) -> None:
+        server.service.robot.reset()
+        for x in (0.4, 0.05, 0.7):
+            server.service.robot.step(np.array([x, 0.0], np.float32))
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(RobotServer, "serve_once", step_and_end)
+    serve(ServeConfig(robot="fake:one", address=ANYWHERE, pace="fast", json=as_json))
+    told = capsys.readouterr().out.splitlines()[-1]
+    if as_json:
+        ended = json.loads(told)
+        assert (ended["clipped_actions"], ended["limited_actions"], ended["limited_by"]["velocity"]) == (1, 2, 2)
+    else:
+        assert told.endswith(
+            "1 actions clipped, 0 refused, held 0 times; held back by limits: 2 of 3 steps (bounds 1, velocity 2)"
+        )
+
+
 @pytest.mark.parametrize(("pace", "paced"), [("real", True), ("fast", False)])
 def test_serve_paces_inside_the_safety_filter(
     fake: FakeRobot, pace: str, paced: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     inside: list[Robot] = []
+    served: list[Robot] = []
 
-    class Recorded(SafeRobot):
+    class Recorded(PacedRobot):
         def __init__(self, robot: Robot) -> None:
             inside.append(robot)
             super().__init__(robot)
 
-    monkeypatch.setattr(commands, "SafeRobot", Recorded)
-    monkeypatch.setattr(RobotServer, "serve_once", lambda self: os.kill(os.getpid(), signal.SIGINT))
+    def interrupt(server: RobotServer) -> None:
+        served.append(server.service.robot)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(commands, "PacedRobot", Recorded)
+    monkeypatch.setattr(RobotServer, "serve_once", interrupt)
     config = ServeConfig(robot="fake:one", address=ANYWHERE, pace="real" if pace == "real" else "fast")
     assert serve(config) == 0
-    assert isinstance(inside[0], PacedRobot) == paced
+    assert inside == [fake] * paced
+    assert isinstance(served[0], SafeRobot)
     assert fake.closed
     assert "serving robot 'fake' at tcp://127.0.0.1:" in capsys.readouterr().out
 

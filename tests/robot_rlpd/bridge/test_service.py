@@ -206,7 +206,12 @@ def test_another_contract_is_refused_naming_the_field(bench: Bench) -> None:
 
 def test_another_protocol_version_is_refused(bench: Bench) -> None:
     answer = bench.ask(wire.Hello(99, "future", "n"))
-    assert (answer.code, answer.found, answer.allowed, answer.nonce) == ("version", "99", "1", "n")
+    assert (answer.code, answer.found, answer.allowed, answer.nonce) == (
+        "version",
+        "99",
+        str(wire.PROTOCOL_VERSION),
+        "n",
+    )
 
 
 def test_a_fault_is_reported_with_the_observation_and_stops_the_robot(bench: Bench, session: str) -> None:

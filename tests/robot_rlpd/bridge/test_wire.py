@@ -76,8 +76,10 @@ def test_received_arrays_are_writable_and_large_ones_have_their_own_frame() -> N
         "state": np.arange(3, dtype=np.float32),
     }
     frames = wire.encode_reply(1, StepResult({}), sent)
-    assert [len(frame) for frame in frames[1:]] == [8 + 16, sent["image"].nbytes]
-    _, _, received = wire.decode([bytes(frame) for frame in frames])
+    assert [len(frame) for frame in frames[1:]] == [sent["image"].nbytes]
+    message, _, received = wire.decode([bytes(frame) for frame in frames])
+    assert isinstance(message, wire.Reply)
+    assert len(message.packed) == 8 + 16
     for name, array in sent.items():
         np.testing.assert_array_equal(received[name], array)
         assert received[name].flags.writeable
@@ -101,8 +103,9 @@ def test_damaged_messages_are_a_protocol_error_at_worst(message: wire.AnyMessage
 @given(plain)
 def test_any_table_of_arrays_is_a_protocol_error_at_worst(table: Any) -> None:
     header = {"type": "step", "session": "s", "sequence": 1, "arrays": table}
-    with contextlib.suppress(ProtocolError):
-        wire.decode([msgspec.msgpack.encode(header), b""])
+    for packed in ({}, {"packed": b"x" * 8}, {"packed": 3}):
+        with contextlib.suppress(ProtocolError):
+            wire.decode([msgspec.msgpack.encode(header | packed), b""])
 
 
 @pytest.mark.parametrize(
@@ -114,13 +117,26 @@ def test_any_table_of_arrays_is_a_protocol_error_at_worst(table: Any) -> None:
         ([["a", "uint8", [2**62, 2**62]]], f"up to {MAX_ARRAY_BYTES} B"),
         ([["a", "uint8", [1]], ["a", "uint8", [1]]], "different names"),
         ([[str(i), "uint8", [0]] for i in range(300)], "up to 256"),
-        ([["a", "float32", [2]]], "[1] B; allowed: [8] B"),
+        ([["a", "float32", [2]]], "packed: found 1 B; allowed: 8 B"),
     ],
 )
 def test_a_table_that_is_not_allowed_is_refused_by_name(table: Any, said: str) -> None:
-    header = {"type": "step", "session": "s", "sequence": 1, "arrays": table}
+    header = {"type": "step", "session": "s", "sequence": 1, "arrays": table, "packed": b"x"}
     with pytest.raises(ProtocolError, match=re.escape(said)):
-        wire.decode([msgspec.msgpack.encode(header), b"x"])
+        wire.decode([msgspec.msgpack.encode(header)])
+
+
+@pytest.mark.parametrize("frames", [[], [b"x"], [b"x" * 8000, b""]])
+def test_a_large_array_that_is_not_there_is_refused(frames: list[bytes]) -> None:
+    header = {"type": "step", "session": "s", "sequence": 1, "arrays": [["a", "float32", [2000]]]}
+    with pytest.raises(ProtocolError, match=re.escape("allowed: [8000] B")):
+        wire.decode([msgspec.msgpack.encode(header), *frames])
+
+
+def test_frames_that_no_array_needs_are_refused() -> None:
+    header = {"type": "step", "session": "s", "sequence": 1, "arrays": [["a", "uint8", [1]]], "packed": bytes(8)}
+    with pytest.raises(ProtocolError, match=re.escape("frames: found [4] B; allowed: [] B")):
+        wire.decode([msgspec.msgpack.encode(header), b"more"])
 
 
 def test_object_arrays_are_never_sent() -> None:
@@ -175,7 +191,7 @@ def test_names_from_outside_are_harmless_to_print() -> None:
 
 def test_layouts_pad_to_eight_bytes() -> None:
     layout = Layout(layout_of({"a": np.zeros(3, np.uint8), "b": np.zeros(2)}).entries)
-    assert layout.pack({"a": np.arange(3, dtype=np.uint8), "b": np.zeros(2)}) == [b"\0\1\2" + bytes(5 + 16)]
+    assert layout.pack({"a": np.arange(3, dtype=np.uint8), "b": np.zeros(2)}) == bytearray(b"\0\1\2" + bytes(5 + 16))
 
 
 def test_the_documented_example_is_what_is_sent() -> None:

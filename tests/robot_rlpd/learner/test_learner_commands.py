@@ -55,12 +55,10 @@ def test_a_preset_is_taken_as_it_is() -> None:
 
 
 def test_what_is_given_goes_before_the_preset() -> None:
-    command = TrainCommand(
-        task="reach", hidden_dims=(5,), utd_ratio=3, offline_fraction=0.0, initial_temperature=0.2, batch_size=7
-    )
-    found = resolve(command).rlpd
-    given = {"hidden_dims": (5,), "utd_ratio": 3, "offline_fraction": 0.0, "initial_temperature": 0.2, "batch_size": 7}
-    assert found == replace(PRESETS["robot"], **given)  # type: ignore[arg-type]
+    sizes: dict[str, Any] = {"hidden_dims": (5,), "ensemble_size": 6, "subset_size": 3, "batch_size": 7, "utd_ratio": 3}
+    others: dict[str, Any] = {"offline_fraction": 0.0, "initial_temperature": 0.2, "target_entropy": -6.0}
+    found = resolve(TrainCommand(task="reach", **sizes, **others)).rlpd
+    assert found == replace(PRESETS["robot"], **sizes, **others)
 
 
 def test_the_subset_of_critics_follows_a_smaller_ensemble() -> None:

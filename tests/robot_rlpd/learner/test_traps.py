@@ -21,11 +21,11 @@ from demos.converters import d4rl, robomimic
 from demos.converters.conversion import Conversion, ConversionTarget
 from demos.converters.fields import parse_fields
 from demos.importing import import_episodes
-from robot_rlpd.env import GymnasiumTask
 from robot_rlpd.episode import Ended, Episode, Transitions, transitions
 from robot_rlpd.episode_store import EpisodeStore
 from robot_rlpd.errors import DataError
 from robot_rlpd.evaluation import evaluate
+from robot_rlpd.gymnasium_task import GymnasiumTask
 from robot_rlpd.learner.presets import PRESETS
 from robot_rlpd.learner.prior import fill_replay, load_prior
 from robot_rlpd.learner.q_range import PATIENCE, QRangeAlarm

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 SIM_STEPS = {"reach": 6_000, "pick_place": 30_000}
 """Steps in simulation until the policy is at its plateau; others have the last number."""
+SIM_SHARE = 0.5
+"""Of the prior data, where nothing else is asked for."""
 TARGET_ENTROPY = {"peg_insert": -6.0}
 """Where a gripper that opens ends it all; others have the preset's."""
 
@@ -58,9 +60,11 @@ def main() -> int:
     parser.add_argument("--sim-steps", type=int, help="steps in simulation (default until its plateau)")
     parser.add_argument("--limit-steps", type=int, help="time limit on the stand-in [steps] (default the task's)")
     parser.add_argument("--utd-ratio", type=int, help="critic updates per step (default as in simulation)")
+    parser.add_argument(
+        "--sim-share", type=float, default=SIM_SHARE, help="of prior data from simulation (default 0.5)"
+    )
     help_text = "actions before that are observed, as the robot answers late (default 2)"
     parser.add_argument("--previous-actions", type=int, default=2, help=help_text)
-    parser.add_argument("--sim-share", type=float, default=0.5, help="of prior data from simulation (default 0.5)")
     parser.add_argument("--pace", choices=["fast", "real"], default="fast", help="of the stand-in (default fast)")
     parser.add_argument("--episodes", type=int, default=50, help="of the measurements (default 50)")
     parser.add_argument("--eval-episodes", type=int, default=20, help="of evaluations in between (default 20)")
@@ -72,7 +76,7 @@ def main() -> int:
     asked = parser.parse_args()
     name = f"{asked.task}-{asked.profile.replace(':', '_')}-{asked.minutes:g}min-{asked.pace}"
     name += f"-{asked.limit_steps}steps" if asked.limit_steps else ""
-    name += f"-sim{asked.sim_share:g}" if asked.sim_share != parser.get_default("sim_share") else ""
+    name += f"-sim{asked.sim_share:g}" if asked.sim_share != SIM_SHARE else ""
     setting = Setting(
         task=asked.task,
         profile=asked.profile,
@@ -80,9 +84,9 @@ def main() -> int:
         sim_steps=asked.sim_steps or SIM_STEPS.get(asked.task, 30_000),
         limit_steps=asked.limit_steps,
         utd_ratio=asked.utd_ratio,
+        sim_share=asked.sim_share,
         previous_actions=asked.previous_actions,
         target_entropy=TARGET_ENTROPY.get(asked.task),
-        sim_share=asked.sim_share,
         pace=asked.pace,
         episodes=asked.episodes,
         eval_episodes=asked.eval_episodes,
@@ -103,7 +107,7 @@ def check_same(setting: Setting) -> None:
     path = setting.root / "setting.json"
     asked = {name: value for name, value in dataclasses.asdict(setting).items() if name != "root"}
     if path.is_file():
-        kept = json.loads(path.read_text())
+        kept = {"sim_share": SIM_SHARE, **json.loads(path.read_text())}
         differ = [f"{name} {kept.get(name)}, now {asked[name]}" for name in asked if kept.get(name) != asked[name]]
         if differ:
             raise SystemExit(f"{setting.root} holds cells of another setting: {'; '.join(differ)}; choose a --run-dir")

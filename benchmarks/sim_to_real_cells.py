@@ -57,9 +57,9 @@ class Setting:
         sim_steps: Environment steps in simulation.
         limit_steps: Time limit of an episode on the stand-in [control steps]; None for the task's own.
         utd_ratio: Critic updates per step on the stand-in; None for those in simulation.
+        sim_share: Share of simulation among the prior data of `both` and `corrected`, above 0 and below 1.
         previous_actions: How many actions before are observed, in simulation and on the stand-in.
         target_entropy: Of the policy, in simulation and on the stand-in; None for the preset's.
-        sim_share: Share of simulation among the prior data of `both` and `corrected`, above 0 and below 1.
         pace: Of the stand-in.
         episodes: Of the measurements before and after.
         eval_episodes: Of each evaluation in between.
@@ -72,9 +72,9 @@ class Setting:
     sim_steps: int
     limit_steps: int | None
     utd_ratio: int | None
+    sim_share: float
     previous_actions: int
     target_entropy: float | None
-    sim_share: float
     pace: str
     episodes: int
     eval_episodes: int

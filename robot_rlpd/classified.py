@@ -88,7 +88,7 @@ class ClassifiedRobot(ClosingRobot):
         return look_at(self._robot)
 
     def hold(self, still: Action) -> str:
-        """Hold the robot."""
+        """Hold the robot; nothing is judged."""
         return hold(self._robot, still)
 
     def stop(self, reason: str) -> None:

@@ -123,12 +123,6 @@ def serve(config: ServeConfig) -> int:
     return 0
 
 
-def _safe(driver: Robot, config: ServeConfig) -> SafeRobot:
-    if config.pace == "fast":
-        return SafeRobot(driver)
-    return watched(PacedRobot(driver), Watch(hold_after_ticks=config.hold_after_ticks or None))
-
-
 def _open_driver(config: ServeConfig, options: TaskOptions) -> Robot:
     """The robot, with the classifier that speaks for it."""
     driver = open_robot(config.robot, options=options)
@@ -140,6 +134,12 @@ def _open_driver(config: ServeConfig, options: TaskOptions) -> Robot:
     except Exception:
         driver.close()
         raise
+
+
+def _safe(driver: Robot, config: ServeConfig) -> SafeRobot:
+    if config.pace == "fast":
+        return SafeRobot(driver)
+    return watched(PacedRobot(driver), Watch(hold_after_ticks=config.hold_after_ticks or None))
 
 
 def _tell_address(config: ServeConfig, spec: RobotSpec, server: RobotServer) -> None:

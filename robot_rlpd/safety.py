@@ -28,6 +28,8 @@ from robot_rlpd.robot import ClosingRobot, look_at
 from robot_rlpd.specs import ArraySpec
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from robot_rlpd.robot import Action, Observation, Robot, StepResult
     from robot_rlpd.specs import RobotSpec
 
@@ -237,8 +239,12 @@ class SafeRobot(ClosingRobot):
             The robot's fault, or empty.
         """
         with self._lock:
+            if self._stopped is not None:
+                return ""
             self._ages.held()
-            self._brake()
+            self._brake(goes_on=lambda: self._stopped is None)
+            if self._stopped is not None:  # from beside, while it braked
+                return ""
             return hold(self._robot, still if self._motion is None else self._motion.braking())
 
     def stop(self, reason: str) -> None:
@@ -267,13 +273,13 @@ class SafeRobot(ClosingRobot):
             bounded = np.where(self._binary, snapped, bounded)
         return bounded
 
-    def _brake(self) -> None:
+    def _brake(self, goes_on: Callable[[], bool] = lambda: True) -> None:
         motion = self._motion
         if motion is None:
             return
         left = math.ceil(LONGEST_BRAKING_S / self.spec.control_period_s)
         with contextlib.suppress(Exception):  # the driver's own stop follows in any case
-            while motion.is_moving and left > 0:
+            while motion.is_moving and left > 0 and goes_on():
                 left -= 1
                 if self._robot.step(motion.braking()).fault:
                     return

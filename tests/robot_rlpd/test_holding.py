@@ -125,6 +125,39 @@ def test_a_hold_brakes_within_the_acceleration_limit() -> None:
     assert applied(fake)[-1][0] == pytest.approx(0.1)
 
 
+def test_a_stop_from_beside_ends_a_hold_that_is_still_braking() -> None:
+    class Pressed(FakeRobot):
+        def step(self, action: Action) -> StepResult:
+            result = super().step(action)
+            if action[0] < 0.35 and len(self.executed) > 5 and not self.stops:
+                thread = threading.Thread(target=robot.stop, args=("the red button",))
+                thread.start()
+                thread.join()
+            return result
+
+    fake = Pressed(commanded_in("m/s", "m target").spec)
+    robot, clock = driven(fake, SafetyLimits(components={"x": ComponentLimits(acceleration=1.0)}, watch=HOLD))
+    for _ in range(5):
+        robot.step(np.array([0.5, 0.25], np.float32))
+    clock.advance(2 * PERIOD_S)
+    robot.watch()
+    assert [action[0] for action in applied(fake)[5:]] == pytest.approx([0.4, 0.3])
+    assert fake.stops == ["the red button"]
+    with pytest.raises(RobotError, match="the red button"):
+        robot.step(MOVING)
+
+
+def test_a_robot_that_is_stopped_is_not_held() -> None:
+    fake = commanded_in("m/s", "m/s")
+    robot, clock = driven(fake)
+    robot.step(MOVING)
+    robot.stop("enough")
+    clock.advance(2 * PERIOD_S)
+    robot.watch()
+    assert robot.hold(np.zeros(2, np.float32)) == ""
+    assert len(fake.executed) == 1
+
+
 def test_a_command_timeout_still_stops_a_held_robot() -> None:
     fake = commanded_in("m/s", "m/s")
     robot, clock = driven(fake, SafetyLimits(watch=replace(HOLD, command_timeout_s=1.0)))

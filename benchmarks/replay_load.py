@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.machine import machine
-from robot_rlpd.env import GymnasiumTask
+from robot_rlpd.environment_task import GymnasiumTask
 from robot_rlpd.episode import Ended, Episode, EpisodeInfo
 from robot_rlpd.episode_store import EpisodeStore
 from robot_rlpd.learner.prior import fill_replay, load_prior

@@ -10,7 +10,8 @@ import pytest
 from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 
-from robot_rlpd.env import DEFAULT_EPISODE_STEPS, SIGNALS, GymnasiumTask, RobotEnv, make_robot, setup
+from robot_rlpd.env import SIGNALS, RobotEnv, make_robot, setup
+from robot_rlpd.environment_task import DEFAULT_EPISODE_STEPS, GymnasiumTask
 from robot_rlpd.episode import Ended
 from robot_rlpd.errors import ConfigError, DataError, SpecError, UnknownNameError
 from robot_rlpd.robot import RandomPolicy, StepResult

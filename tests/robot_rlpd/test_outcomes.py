@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robot_rlpd.env import GymnasiumTask
+from robot_rlpd.environment_task import GymnasiumTask
 from robot_rlpd.errors import DataError
 from robot_rlpd.outcomes import Outcomes, judge_steps
 from robot_rlpd.task import Outcome, TaskOptions

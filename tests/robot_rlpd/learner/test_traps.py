@@ -21,7 +21,7 @@ from demos.converters import d4rl, robomimic
 from demos.converters.conversion import Conversion, ConversionTarget
 from demos.converters.fields import parse_fields
 from demos.importing import import_episodes
-from robot_rlpd.env import GymnasiumTask
+from robot_rlpd.environment_task import GymnasiumTask
 from robot_rlpd.episode import Ended, Episode, Transitions, transitions
 from robot_rlpd.episode_store import EpisodeStore
 from robot_rlpd.errors import DataError

@@ -13,14 +13,13 @@ import numpy as np
 from gymnasium import spaces
 
 from robot_rlpd.errors import ConfigError, SpecError, UnknownNameError
-from robot_rlpd.gymnasium_task import GymnasiumTask
+from robot_rlpd.gymnasium_task import DEFAULT_EPISODE_STEPS, GymnasiumTask
 from robot_rlpd.judging import JudgedRobot
 from robot_rlpd.robot import Action, ClosingRobot, Observation, Robot, StepResult
 from robot_rlpd.spaces import box, flatten_names, spec_of
 from robot_rlpd.task import Task, TaskOptions, TaskSetup
 
 _log = logging.getLogger(__name__)
-DEFAULT_EPISODE_STEPS = 1000
 
 
 class GymnasiumRobot(ClosingRobot):

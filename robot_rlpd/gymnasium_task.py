@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from robot_rlpd.robot import Action, Observation
     from robot_rlpd.specs import RobotSpec
+DEFAULT_EPISODE_STEPS = 1000
+"""Where neither the environment nor anybody else says."""
 
 
 class GymnasiumTask:

@@ -266,7 +266,7 @@ def test_an_actor_and_its_learner_tell_what_is_documented(printed: Printed, tmp_
     assert differences(told, fields) == []
     away = "--learner tcp://127.0.0.1:1 --deliver-s 0"
     (told,) = printed(f"actor --robot sim:reach {away} --outbox box --episodes 1 --pace fast --max-episode-steps 2")
-    assert differences(told, documented("`actor`")) == []
+    assert differences(told, documented("`actor`, `run --actor`")) == []
 
 
 def test_keys_tell_what_is_documented(printed: Printed) -> None:

@@ -14,8 +14,9 @@ import gymnasium
 
 from robot_rlpd.bridge.client import RemoteRobot
 from robot_rlpd.bridge.observer import Observer
-from robot_rlpd.env import DEFAULT_EPISODE_STEPS, RobotEnv
+from robot_rlpd.env import RobotEnv
 from robot_rlpd.errors import RobotError
+from robot_rlpd.gymnasium_task import DEFAULT_EPISODE_STEPS
 from robot_rlpd.robot import ClosingRobot
 from robot_rlpd.specs import PolicyContract, check_contract
 from robot_rlpd.task import SignalTask, Task, TaskOptions, load_task

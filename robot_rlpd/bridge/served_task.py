@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 from robot_rlpd.bridge.client import RemoteRobot
 from robot_rlpd.bridge.observer import Observer
 from robot_rlpd.bridge.security import check_address
-from robot_rlpd.env import DEFAULT_EPISODE_STEPS
 from robot_rlpd.errors import ConfigError
-from robot_rlpd.gymnasium_task import GymnasiumTask
+from robot_rlpd.gymnasium_task import DEFAULT_EPISODE_STEPS, GymnasiumTask
 from robot_rlpd.task import SERVED, TaskSetup
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ import pytest
 from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 
-from robot_rlpd.env import DEFAULT_EPISODE_STEPS, RobotEnv, make_robot, setup
+from robot_rlpd.env import RobotEnv, make_robot, setup
 from robot_rlpd.episode import Ended
 from robot_rlpd.errors import ConfigError, DataError, SpecError, UnknownNameError
-from robot_rlpd.gymnasium_task import GymnasiumTask
+from robot_rlpd.gymnasium_task import DEFAULT_EPISODE_STEPS, GymnasiumTask
 from robot_rlpd.robot import RandomPolicy, StepResult
 from robot_rlpd.rollout import rollout
 from robot_rlpd.spaces import SIGNALS

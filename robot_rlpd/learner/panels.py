@@ -144,13 +144,13 @@ def _notes(panels: Sequence[Panel], num_runs: Mapping[str, int]) -> list[str]:
         notes.append("band of a single run: 95 % Wilson interval")
     if any(curve.seeds.min() < curve.seeds.max() for curve in curves):
         notes.append("pale: not every seed got so far")
+    lacking: dict[str, list[str]] = {}
     for panel in panels:
+        name = panel.metric.name.replace("_", " ")
+        nothing = "nobody took over" if panel.metric.kind == "intervention" else f"no {name} yet"
         for label, curve in panel.curves.items():
             have = int(curve.seeds.max(initial=0))
-            name = panel.metric.name.replace("_", " ")
-            if not have:
-                nothing = "nobody took over" if panel.metric.kind == "intervention" else f"no {name} yet"
-                notes.append(f"{nothing}: {label}")
-            elif have < num_runs[label]:
-                notes.append(f"{name} so far in {have} of {_seeds(num_runs[label])}: {label}")
-    return notes
+            if have < num_runs[label]:
+                what = f"{name} so far in {have} of {_seeds(num_runs[label])}" if have else nothing
+                lacking.setdefault(what, []).append(label)
+    return notes + [f"{what}: {', '.join(labels)}" for what, labels in lacking.items()]

@@ -207,16 +207,16 @@ class Graph:
         return self.add("Reshape", [flat, self.constant("row", np.array([1, contract.observation_size], np.int64))])
 
     def action(self, unit: str, contract: PolicyContract) -> None:
-        """[-1, 1] to robot units in double precision, as `ActionSpec.from_unit` does it, within the bounds exactly."""
+        """[-1, 1] to robot units in double precision, as `ActionSpec.from_unit` means it, within the bounds exactly."""
         low, high = contract.action.low, contract.action.high
         half = (high.astype(np.float64) - low) / 2.0
+        middle = low + half
         x = self.add("Cast", [unit], to=TensorProto.DOUBLE)
-        x = self.add("Add", [x, self.constant("one", np.ones((), np.float64))])
         x = self.add("Mul", [x, self.constant("half", half)])
-        x = self.add("Add", [x, self.constant("offset", low.astype(np.float64))])
+        x = self.add("Add", [x, self.constant("middle", middle)])
         x = self.add("Cast", [x], to=TensorProto.FLOAT)
         # Each step above rises with its input, so where both ends are hit exactly nothing passes them in between.
-        ends = [(low + half * (end + 1.0)).astype(np.float32) for end in (-1.0, 1.0)]
+        ends = [(half * end + middle).astype(np.float32) for end in (-1.0, 1.0)]
         if not (np.array_equal(ends[0], low) and np.array_equal(ends[1], high)):
             x = self.add("Max", [x, self.constant("low", low)])
             x = self.add("Min", [x, self.constant("high", high)])

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from robot_rlpd.errors import ConfigError, DataError
-from robot_rlpd.holding import hold
 from robot_rlpd.outcomes import Columns, Outcomes
-from robot_rlpd.robot import ClosingRobot, look_at
 from robot_rlpd.specs import ArraySpec, check_contract
 from robot_rlpd.task import Outcome, Signals
+from robot_rlpd.wrapping import WrappedRobot
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,7 +45,7 @@ class SuccessClassifier(Protocol):
         ...
 
 
-class ClassifiedRobot(ClosingRobot):
+class ClassifiedRobot(WrappedRobot):
     """A robot whose signals tell what a classifier makes of its observations.
 
     Args:
@@ -63,7 +62,8 @@ class ClassifiedRobot(ClosingRobot):
         check_contract(classifier.contract, robot.spec, who=f"robot '{robot.spec.name}'")
         if signal in {known.name for known in robot.spec.signals}:
             raise ConfigError("the robot says it already", field="classifier", found=f"signal '{signal}'")
-        self._robot, self._classifier, self._signal, self._row = robot, classifier, signal, 0
+        super().__init__(robot)
+        self._classifier, self._signal, self._row = classifier, signal, 0
         added = (ArraySpec(name=signal, shape=(), dtype="bool"), ArraySpec(name=PROBABILITY, shape=()))
         self.spec = replace(robot.spec, signals=(*robot.spec.signals, *added))
 
@@ -82,22 +82,6 @@ class ClassifiedRobot(ClosingRobot):
             PROBABILITY: np.array(probability, np.float32),
         }
         return replace(result, signals={**result.signals, **said})
-
-    def look(self) -> StepResult | None:
-        """What the robot sees."""
-        return look_at(self._robot)
-
-    def hold(self, still: Action) -> str:
-        """Hold the robot; nothing is judged."""
-        return hold(self._robot, still)
-
-    def stop(self, reason: str) -> None:
-        """Stop the robot."""
-        self._robot.stop(reason)
-
-    def close(self) -> None:
-        """Close the robot."""
-        self._robot.close()
 
 
 class ClassifiedTask:

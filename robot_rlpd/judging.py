@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from robot_rlpd.holding import hold
-from robot_rlpd.robot import ClosingRobot
+from robot_rlpd.wrapping import WrappedRobot
 
 if TYPE_CHECKING:
     from robot_rlpd.robot import Action, Observation, Robot, StepResult
     from robot_rlpd.task import Task
 
 
-class JudgedRobot(ClosingRobot):
+class JudgedRobot(WrappedRobot):
     """Lets a task overwrite what the robot signals, so that a policy can run and be judged without naming the task.
 
     Args:
@@ -24,11 +23,10 @@ class JudgedRobot(ClosingRobot):
     """
 
     def __init__(self, robot: Robot, task: Task) -> None:
-        self._robot = robot
+        super().__init__(robot)
         self._task = task
         self._steps = 0
         self._observation: Observation = {}
-        self.spec = robot.spec
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> StepResult:
         """Reset the robot; the time limit counts from here."""
@@ -50,15 +48,3 @@ class JudgedRobot(ClosingRobot):
             "success": np.array(outcome.success),
         }
         return replace(result, signals={**result.signals, **signals})
-
-    def hold(self, still: Action) -> str:
-        """Hold the robot; nothing is judged."""
-        return hold(self._robot, still)
-
-    def stop(self, reason: str) -> None:
-        """Stop the robot."""
-        self._robot.stop(reason)
-
-    def close(self) -> None:
-        """Close the robot."""
-        self._robot.close()

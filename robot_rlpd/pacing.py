@@ -5,19 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from robot_rlpd.clock import Clock, MonotonicClock, Rate
-from robot_rlpd.holding import hold
-from robot_rlpd.robot import ClosingRobot, look_at
+from robot_rlpd.wrapping import WrappedRobot
 
 if TYPE_CHECKING:
     from robot_rlpd.robot import Action, Robot, StepResult
 
 
-class PacedRobot(ClosingRobot):
+class PacedRobot(WrappedRobot):
     """Makes a simulator step in real time: each step ends at an absolute deadline of the control rate."""
 
     def __init__(self, robot: Robot, clock: Clock | None = None) -> None:
-        self._robot = robot
-        self.spec = robot.spec
+        super().__init__(robot)
         self.rate = Rate(robot.spec.control_rate_hz, clock or MonotonicClock())
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> StepResult:
@@ -32,19 +30,3 @@ class PacedRobot(ClosingRobot):
         result = self._robot.step(action)
         self.rate.wait()
         return result
-
-    def look(self) -> StepResult | None:
-        """What the robot sees."""
-        return look_at(self._robot)
-
-    def hold(self, still: Action) -> str:
-        """Hold the robot; the next command begins a period of its own."""
-        return hold(self._robot, still)
-
-    def stop(self, reason: str) -> None:
-        """Stop the robot."""
-        self._robot.stop(reason)
-
-    def close(self) -> None:
-        """Close the robot."""
-        self._robot.close()

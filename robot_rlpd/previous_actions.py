@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from robot_rlpd.errors import ConfigError
-from robot_rlpd.holding import hold
-from robot_rlpd.robot import ClosingRobot, look_at
 from robot_rlpd.specs import ArraySpec
+from robot_rlpd.wrapping import WrappedRobot
 
 if TYPE_CHECKING:
     from robot_rlpd.robot import Action, Robot, StepResult
@@ -25,7 +24,7 @@ FIELD = "previous_actions"
 ALLOWED = (0, 16)
 
 
-class PreviousActions(ClosingRobot):
+class PreviousActions(WrappedRobot):
     """Adds the field `previous_actions` `(count * A,)`, in robot units, the oldest first.
 
     They are the executed ones. At the start of an episode they are 0, or the bound next to it.
@@ -36,7 +35,7 @@ class PreviousActions(ClosingRobot):
     """
 
     def __init__(self, robot: Robot, count: int) -> None:
-        self._robot = robot
+        super().__init__(robot)
         self.spec = spec_with_previous_actions(robot.spec, count)
         low, high = self.spec.action.low, self.spec.action.high
         self._none = np.tile(np.clip(np.zeros_like(low), low, high), (count, 1)).astype(np.float32)
@@ -56,21 +55,13 @@ class PreviousActions(ClosingRobot):
 
     def look(self) -> StepResult | None:
         """What the robot sees."""
-        seen = look_at(self._robot)
+        seen = super().look()
         return None if seen is None else self._remembering(seen)
 
     def hold(self, still: Action) -> str:
         """Hold the robot, in a way of its own where it has one."""
         self._remember(still)
-        return hold(self._robot, still)
-
-    def stop(self, reason: str) -> None:
-        """Stop the robot."""
-        self._robot.stop(reason)
-
-    def close(self) -> None:
-        """Close the robot."""
-        self._robot.close()
+        return super().hold(still)
 
     def _remember(self, executed: Action) -> None:
         self._actions = np.concatenate([self._actions[1:], np.asarray(executed, np.float32)[None]])

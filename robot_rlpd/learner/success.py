@@ -9,9 +9,9 @@ import numpy as np
 
 from robot_rlpd.errors import DataError, RobotError
 from robot_rlpd.outcomes import Columns, Outcomes
-from robot_rlpd.robot import ClosingRobot
 from robot_rlpd.specs import ArraySpec
 from robot_rlpd.task import Outcome, Signals
+from robot_rlpd.wrapping import WrappedRobot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,7 +71,7 @@ class SignalledTask:
             )
 
 
-class OperatorJudgedRobot(ClosingRobot):
+class OperatorJudgedRobot(WrappedRobot):
     """A robot whose operator says with a button that the task is solved; stored as the robot's signal.
 
     Args:
@@ -80,7 +80,8 @@ class OperatorJudgedRobot(ClosingRobot):
     """
 
     def __init__(self, robot: Robot, buttons: Buttons) -> None:
-        self._robot, self._buttons = robot, buttons
+        super().__init__(robot)
+        self._buttons = buttons
         names = {signal.name for signal in robot.spec.signals}
         added = [ArraySpec(name=name, shape=(), dtype="bool") for name in (SUCCESS, TRUNCATED) if name not in names]
         self.spec = replace(robot.spec, signals=(*robot.spec.signals, *added))
@@ -99,16 +100,8 @@ class OperatorJudgedRobot(ClosingRobot):
         said = {SUCCESS: np.array(solved), TRUNCATED: np.array(bool(pressed) and not solved)}
         return replace(result, signals={**result.signals, **said})
 
-    def stop(self, reason: str) -> None:
-        """Stop the robot."""
-        self._robot.stop(reason)
 
-    def close(self) -> None:
-        """Close the robot."""
-        self._robot.close()
-
-
-class PromptedRobot(ClosingRobot):
+class PromptedRobot(WrappedRobot):
     """A robot that is reset only after a person has put its scene in order and said so.
 
     Args:
@@ -117,8 +110,8 @@ class PromptedRobot(ClosingRobot):
     """
 
     def __init__(self, robot: Robot, confirmed: Callable[[], bool]) -> None:
-        self._robot, self._confirmed = robot, confirmed
-        self.spec = robot.spec
+        super().__init__(robot)
+        self._confirmed = confirmed
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> StepResult:
         """Ask, then reset.
@@ -133,11 +126,3 @@ class PromptedRobot(ClosingRobot):
     def step(self, action: Action) -> StepResult:
         """Step the robot."""
         return self._robot.step(action)
-
-    def stop(self, reason: str) -> None:
-        """Stop the robot."""
-        self._robot.stop(reason)
-
-    def close(self) -> None:
-        """Close the robot."""
-        self._robot.close()

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from benchmarks.machine import machine
+from robot_rlpd.errors import ConfigError, RobotRlpdError
 from robot_rlpd.learner.checkpoint import load_checkpoint
 from robot_rlpd.learner.networks import actor_forward, critic_forward
 from robot_rlpd.learner.policy import normalized
@@ -44,17 +45,30 @@ def main() -> int:
     parser.add_argument("--transitions", type=int, default=5000, help="drawn from the stores (default 5000)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
-    checkpoint = load_checkpoint(arguments.run_dir)
-    stores, _ = load_prior(
-        arguments.store, load_task(checkpoint.task, checkpoint.task_options).task, checkpoint.contract
-    )
-    result = look(checkpoint, [part for store in stores for part in store], arguments.transitions)
-    result |= {"env_steps": checkpoint.env_steps, "machine": machine()}
+    try:
+        result = look_at_run(arguments.run_dir, arguments.store, arguments.transitions)
+    except RobotRlpdError as error:
+        raise SystemExit(f"error: {error}") from None
     if arguments.json:
         sys.stdout.write(json.dumps(result) + "\n")
     else:
         sys.stdout.write("".join(f"{name}: {value}\n" for name, value in result.items()))
     return 0
+
+
+def look_at_run(run_dir: Path, paths: Sequence[Path], count: int) -> dict[str, Any]:
+    """`look` at the newest checkpoint of a run.
+
+    Raises:
+        ConfigError: Its policy reads cameras.
+    """
+    checkpoint = load_checkpoint(run_dir)
+    if checkpoint.config.pixels is not None:
+        raise ConfigError("a policy that reads cameras", field=str(run_dir), allowed="one that reads none")
+    task = load_task(checkpoint.task, checkpoint.task_options).task
+    stores, _ = load_prior(paths, task, checkpoint.contract)
+    found = look(checkpoint, [part for store in stores for part in store], count)
+    return found | {"env_steps": checkpoint.env_steps, "machine": machine()}
 
 
 @torch.inference_mode()

@@ -347,7 +347,7 @@ WRONG_FILES: list[tuple[str, tuple[str, ...]]] = [
             ("no.onnx", "No such file"),
             ("garbage.onnx", "not an ONNX file"),
             ("empty.onnx", "empty"),
-            ("foreign.onnx", "not a policy file; make one with: robot-rlpd export"),
+            ("foreign.onnx", "no policy file; make one with: robot-rlpd export"),
             *((f"truncated{n}.onnx", "truncated") for n in (1, 10, 50, 99)),
         )
         for command in (f"run {name} --robot sim:reach", f"verify {name} --checkpoint run")

@@ -77,8 +77,8 @@ class RunConfig:
     max_episode_steps: int | None = None
     """Time limit of an episode in control steps, at least 1; default: that of the policy file."""
     env_kwargs: str = ""
-    """JSON object: arguments of a gymnasium environment, or cameras, image_size, randomization of a simulated task;
-    default: those of the policy file."""
+    """JSON object: arguments of a gymnasium environment, or cameras, image_size, randomization, previous_actions of a
+    simulated task; default: those of the policy file."""
     json: bool = False
     """Print one JSON object on standard output when done."""
 
@@ -101,8 +101,7 @@ def run(config: RunConfig) -> int:
     started_s = time.perf_counter()
     policy = read_policy(config.policy)
     setup, task, options = _task(config, policy)
-    progress = ProgressLine(config.episodes)
-    done = Evaluation(task.name)
+    progress, done = ProgressLine(config.episodes), Evaluation(task.name)
 
     def show(evaluation: Evaluation, episode: Episode) -> None:
         nonlocal done

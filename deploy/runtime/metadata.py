@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, get_type_hints
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from robot_rlpd.errors import DataError, RobotRlpdError
-from robot_rlpd.specs import PolicyContract, canonical_json, from_builtins, to_builtins
+from deploy.runtime.file_entries import FileKind
+from robot_rlpd.specs import PolicyContract
 from robot_rlpd.task import TaskOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-FORMAT = "robot-rlpd-policy"
-VERSION = 1
+KIND = FileKind(format="robot-rlpd-policy", version=1, what="policy file", make="robot-rlpd export RUN_DIR")
 NOISE = "net:noise"
 """Input of a stochastic policy file: standard normal, one number per action component. No observation field has such a
 name."""
@@ -54,11 +52,7 @@ class PolicyMetadata:
 
     def encode(self) -> dict[str, str]:
         """The entries of the metadata map."""
-        entries = {"format": FORMAT, "version": str(VERSION), "fingerprint": self.contract.fingerprint}
-        for attribute in fields(self):
-            value = getattr(self, attribute.name)
-            entries[attribute.name] = value if isinstance(value, str) else canonical_json(to_builtins(value))
-        return entries
+        return KIND.encode(self)
 
 
 def decode_metadata(entries: Mapping[str, str], *, where: str) -> PolicyMetadata:
@@ -71,30 +65,4 @@ def decode_metadata(entries: Mapping[str, str], *, where: str) -> PolicyMetadata
     Raises:
         DataError: Not a policy file of this project, of a newer version, incomplete or altered.
     """
-    if entries.get("format") != FORMAT:
-        raise DataError(
-            "an ONNX file, but not a policy file", field=where, hint="make one with: robot-rlpd export RUN_DIR"
-        )
-    if entries.get("version") != str(VERSION):
-        raise DataError(
-            "a policy file of another version",
-            field=where,
-            found=entries.get("version", "none"),
-            allowed=str(VERSION),
-            hint="install the version of robot-rlpd that wrote it, or export the checkpoint again",
-        )
-    values: dict[str, Any] = {}
-    hints = get_type_hints(PolicyMetadata)
-    for attribute in fields(PolicyMetadata):
-        name = attribute.name
-        if name not in entries:
-            raise DataError("the policy file is incomplete", field=where, found=f"no metadata entry '{name}'")
-        try:
-            value = entries[name] if hints[name] is str else json.loads(entries[name])
-            values[name] = from_builtins(value, hints[name])
-        except (ValueError, RobotRlpdError) as error:
-            raise DataError(f"the metadata entry '{name}' is damaged: {error}", field=where) from None
-    metadata = PolicyMetadata(**values)
-    if entries.get("fingerprint") != metadata.contract.fingerprint:
-        raise DataError("the fingerprint does not belong to the contract: the file was altered", field=where)
-    return metadata
+    return KIND.decode(entries, PolicyMetadata, where=where)

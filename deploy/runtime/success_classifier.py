@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, get_type_hints
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from deploy.runtime.file_entries import FileKind
 from deploy.runtime.onnx_policy import open_session
-from robot_rlpd.errors import DataError, RobotRlpdError, SpecError
-from robot_rlpd.specs import PolicyContract, canonical_json, check_contract, from_builtins, to_builtins
+from robot_rlpd.errors import DataError, SpecError
+from robot_rlpd.specs import PolicyContract, check_contract
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from robot_rlpd.robot import Observation
     from robot_rlpd.specs import RobotSpec
 
-FORMAT, VERSION = "robot-rlpd-success-classifier", 1
+KIND = FileKind(
+    format="robot-rlpd-success-classifier", version=1, what="success classifier", make="robot-rlpd reward train"
+)
 OUTPUT = "probability"
 
 
@@ -44,11 +46,7 @@ class ClassifierMetadata:
 
     def encode(self) -> dict[str, str]:
         """The entries of the metadata map."""
-        entries = {"format": FORMAT, "version": str(VERSION), "fingerprint": self.contract.fingerprint}
-        for attribute in fields(self):
-            value = getattr(self, attribute.name)
-            entries[attribute.name] = value if isinstance(value, str) else canonical_json(to_builtins(value))
-        return entries
+        return KIND.encode(self)
 
 
 def decode_metadata(entries: Mapping[str, str], *, where: str) -> ClassifierMetadata:
@@ -57,22 +55,7 @@ def decode_metadata(entries: Mapping[str, str], *, where: str) -> ClassifierMeta
     Raises:
         DataError: Not a classifier of this project, of another version, incomplete or altered.
     """
-    if entries.get("format") != FORMAT:
-        hint = "make one with: robot-rlpd reward train"
-        raise DataError("an ONNX file, but no success classifier", field=where, hint=hint)
-    if entries.get("version") != str(VERSION):
-        found = entries.get("version", "none")
-        raise DataError("a classifier of another version", field=where, found=found, allowed=str(VERSION))
-    values: dict[str, Any] = {}
-    for name, kind in get_type_hints(ClassifierMetadata).items():
-        try:
-            values[name] = from_builtins(entries[name] if kind is str else json.loads(entries[name]), kind)
-        except (KeyError, ValueError, RobotRlpdError) as error:
-            raise DataError(f"the metadata entry '{name}' is missing or damaged: {error}", field=where) from None
-    metadata = ClassifierMetadata(**values)
-    if entries.get("fingerprint") != metadata.contract.fingerprint:
-        raise DataError("the fingerprint does not belong to the contract: the file was altered", field=where)
-    return metadata
+    return KIND.decode(entries, ClassifierMetadata, where=where)
 
 
 class OnnxClassifier:

@@ -47,7 +47,7 @@ def test_entries_of_others_are_left_alone() -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"format": "other"}, "not a policy file"),
+        ({"format": "other"}, "an ONNX file, but no policy file"),
         ({"version": "2"}, "found 2; allowed: 1"),
         ({"contract": "{"}, "'contract' is damaged"),
         ({"contract": "{}"}, "'contract' is damaged"),

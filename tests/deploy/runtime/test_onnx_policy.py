@@ -157,7 +157,7 @@ def test_a_missing_file_is_told(tmp_path: Path) -> None:
 def test_an_onnx_file_of_somebody_else_is_refused(path: Path) -> None:
     model = onnx.load(path)
     del model.metadata_props[:]
-    with pytest.raises(DataError, match="not a policy file"):
+    with pytest.raises(DataError, match="no policy file"):
         OnnxPolicy(model.SerializeToString())
 
 

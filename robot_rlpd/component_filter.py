@@ -101,7 +101,10 @@ class ComponentFilter:
         if self.quantity == "velocity":
             return v
         start = 0.0 if self.quantity == "delta" else self.action if self.target is None else self.target
-        return min(max(start + v * self.period_s, self.low), self.high)
+        low, high = self.low, self.high
+        if self.quantity == "absolute" and self.limits.low is not None and self.limits.high is not None:
+            low, high = min(start, self.limits.low), max(start, self.limits.high)  # rounding must not lead out of them
+        return min(max(start + v * self.period_s, low), high)
 
     def _moved(self, action: float, observation: Observation, share: float, reasons: set[str]) -> float:
         if self.quantity == "absolute":

@@ -107,9 +107,9 @@ def _rounded_within(action: NDArray[np.float64], components: Sequence[ComponentF
     rounded = action.astype(np.float32)
     for i, c in enumerate(components):
         if c.quantity in ("absolute", "effort"):
-            if c.limits.high is not None and rounded[i] > c.limits.high:
+            if c.limits.high is not None and float(rounded[i]) > c.limits.high:
                 rounded[i] = np.nextafter(rounded[i], np.float32(-np.inf))
-            if c.limits.low is not None and rounded[i] < c.limits.low:
+            if c.limits.low is not None and float(rounded[i]) < c.limits.low:
                 rounded[i] = np.nextafter(rounded[i], np.float32(np.inf))
     bounded: Action = np.clip(rounded, spec.low, spec.high)
     return bounded

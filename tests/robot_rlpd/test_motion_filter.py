@@ -97,6 +97,16 @@ bounded_action = arrays(np.float32, 5, elements=st.floats(-60.0, 60.0, width=32)
 NO_HURRY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
+def test_braking_beside_a_limit_does_not_pass_it_by_a_rounding_error() -> None:
+    bench = Bench()
+    wanted = [-1.0] * 5 + [0.0] + [-1.0] * 3 + [0.0]
+    with SafeRobot(bench, LIMITS) as robot:
+        reset_and_try(
+            robot, [np.array([x, 0.0, 0.0, 0.0, 0.0], np.float32) for x in wanted] + [np.full(5, -1.0, np.float32)] * 2
+        )
+    assert_within(bench)
+
+
 @NO_HURRY
 @given(st.lists(st.one_of(any_action, bounded_action), max_size=40))
 def test_no_sequence_of_actions_leads_out_of_the_limits(actions: list[Action]) -> None:

@@ -462,6 +462,7 @@ WRONG_VALUES: list[tuple[str, tuple[str, ...]]] = [
             (FINETUNE, "warm_up", "0", ">= 1"),
             (FINETUNE, "eval_episodes", "0", ">= 1"),
             (FINETUNE, "takeover_after", "1.5", "0 to 1"),
+            (FINETUNE, "stuck_s", "0.0", "> 0"),
             (FINETUNE, "patience_min", "-1.0", ">= 0"),
             (FINETUNE, "wall_minutes", "nan", "> 0 minutes"),
             (EVAL, "episodes", "0", ">= 1"),

@@ -14,7 +14,7 @@ import tyro
 
 from robot_rlpd.errors import ConfigError
 from robot_rlpd.interrupt import stop_on_signals
-from robot_rlpd.learner.finetune_config import ResetKind, SuccessKind
+from robot_rlpd.learner.finetune_config import ResetKind, SuccessKind, TakeoverKind
 from robot_rlpd.learner.task_robot import open_task_robot
 from robot_rlpd.task import load_task
 
@@ -54,8 +54,13 @@ class FinetuneCommand:
     """auto: the robot resets itself and its scene; prompt: a person does, and confirms each."""
     intervene: str = ""
     """Device of who may take over: keyboard, gamepad, spacemouse, browser; scripted stands in for a person."""
+    takeover: TakeoverKind = "stuck"
+    """When a scripted device takes over. stuck: after --stuck-s without progress, and it gives back when half of the
+    way that was left is done; late: after --takeover-after of the time limit, for the rest of the episode."""
+    stuck_s: float = 1.0
+    """Time without progress after which the policy counts as stuck [s]."""
     takeover_after: float = 0.5
-    """Part of the time limit of an episode after which a scripted device takes over, 0 to 1."""
+    """Part of the time limit of an episode after which the policy counts as late, 0 to 1."""
     corrector_noise: float = 0.3
     """Mistakes of a scripted device, 0 to 1."""
     patience_min: float = 15.0

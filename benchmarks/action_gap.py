@@ -11,7 +11,6 @@ actions the policy's are, and Q next to the return that was had from there, in s
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from benchmarks.machine import machine
+from benchmarks.machine import show_result
 from robot_rlpd.errors import ConfigError, RobotRlpdError
 from robot_rlpd.learner.checkpoint import load_checkpoint
 from robot_rlpd.learner.networks import actor_forward, critic_forward
@@ -49,10 +48,7 @@ def main() -> int:
         result = look_at_run(arguments.run_dir, arguments.store, arguments.transitions)
     except RobotRlpdError as error:
         raise SystemExit(f"error: {error}") from None
-    if arguments.json:
-        sys.stdout.write(json.dumps(result) + "\n")
-    else:
-        sys.stdout.write("".join(f"{name}: {value}\n" for name, value in result.items()))
+    show_result(result, as_json=arguments.json)
     return 0
 
 
@@ -68,7 +64,7 @@ def look_at_run(run_dir: Path, paths: Sequence[Path], count: int) -> dict[str, A
     task = load_task(checkpoint.task, checkpoint.task_options).task
     stores, _ = load_prior(paths, task, checkpoint.contract)
     found = look(checkpoint, [part for store in stores for part in store], count)
-    return found | {"env_steps": checkpoint.env_steps, "machine": machine()}
+    return found | {"env_steps": checkpoint.env_steps}
 
 
 @torch.inference_mode()

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -27,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.faulty_network import FaultyConnections, told
-from benchmarks.machine import machine
+from benchmarks.machine import show_result
 from robot_rlpd.bridge.courier import Courier
 from robot_rlpd.bridge.episodes import Inbox
 from robot_rlpd.bridge.learner_server import LearnerServer
@@ -232,10 +231,7 @@ def main() -> int:
         kind, folder, where, *last = arguments.role
         return learn(Path(folder), int(where)) if kind == "learn" else act(Path(folder), where, bool(last))
     result = measure(arguments.seconds, arguments.every_s, arguments.seed)
-    if arguments.json:
-        sys.stdout.write(json.dumps({**result, "machine": machine()}) + "\n")
-    else:
-        sys.stdout.write("".join(f"{name}: {value}\n" for name, value in result.items()))
+    show_result(result, as_json=arguments.json)
     return int(
         bool(result["lost"] or result["applied_too_late"] or result["twice"] or not result["delivered_in_the_end"])
     )

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from benchmarks.machine import machine
+from benchmarks.machine import show_result
 from demos.commands import RecordConfig, record
 from robot_rlpd.bridge.observer import Observer
 from robot_rlpd.episode_store import EpisodeStore
@@ -61,11 +61,7 @@ def main() -> int:
         prepare(Path(folder))
         result = killed_learners(Path(folder), asked.kills, asked.minutes, rng)
         result |= killed_robots(Path(folder), asked.robot_kills, asked.minutes, rng)
-    result["machine"] = machine()
-    if asked.json:
-        sys.stdout.write(json.dumps(result) + "\n")
-    else:
-        sys.stdout.write("".join(f"{name}: {value}\n" for name, value in result.items()))
+    show_result(result, as_json=asked.json)
     return 0 if is_good(result) else 1
 
 

@@ -9,7 +9,6 @@ the end the parameters of both have to be equal to the bit, and each committed e
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.machine import machine
+from benchmarks.machine import show_result
 from demos.commands import RecordConfig, record
 from robot_rlpd.episode_store import EpisodeStore
 from robot_rlpd.learner.checkpoint import load_checkpoint
@@ -45,12 +44,8 @@ def main() -> int:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         result = measure(Path(folder), arguments.kills, arguments.env_steps, arguments.seed)
-    result["machine"] = machine()
     good = result["bit_identical"] and not result["episodes_lost"] and not result["episodes_twice"]
-    if arguments.json:
-        sys.stdout.write(json.dumps(result) + "\n")
-    else:
-        sys.stdout.write("".join(f"{name}: {value}\n" for name, value in result.items()))
+    show_result(result, as_json=arguments.json)
     return 0 if good else 1
 
 

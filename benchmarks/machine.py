@@ -1,9 +1,11 @@
-"""What a benchmark ran on, for its output."""
+"""What a benchmark found and what it ran on, as its output."""
 
 from __future__ import annotations
 
+import json
 import os
 import platform
+import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,13 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in LIBRARIES},
     }
+
+
+def show_result(result: dict[str, Any], *, as_json: bool) -> None:
+    """Print one JSON object, or a line for each entry; with the machine that it was measured on."""
+    told = {**result, "machine": machine()}
+    text = json.dumps(told) if as_json else "\n".join(f"{name}: {value}" for name, value in told.items())
+    sys.stdout.write(text + "\n")
 
 
 def _processor() -> str:

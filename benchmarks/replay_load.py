@@ -10,7 +10,6 @@ measured by `benchmarks.store_load`.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.machine import machine
+from benchmarks.machine import show_result
 from robot_rlpd.episode import Ended, Episode, EpisodeInfo
 from robot_rlpd.episode_store import EpisodeStore
 from robot_rlpd.gymnasium_task import GymnasiumTask
@@ -45,11 +44,7 @@ def main() -> int:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         result = measure(Path(folder), arguments.steps, arguments.obs, arguments.act, arguments.pairs)
-    result["machine"] = machine()
-    if arguments.json:
-        sys.stdout.write(json.dumps(result) + "\n")
-    else:
-        sys.stdout.write("".join(f"{name}: {value}\n" for name, value in result.items()))
+    show_result(result, as_json=arguments.json)
     return 0
 
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.machine import machine
+from benchmarks.machine import show_result
 from robot_rlpd import editing
 from robot_rlpd.episode import Ended, Episode, EpisodeInfo
 from robot_rlpd.episode_store import EpisodeStore
@@ -270,11 +270,7 @@ def main() -> int:
         with EpisodeStore.create(cut_path, SPEC) as store:
             store.extend([make_episode(f"e{number}", 20 + 7 * number) for number in range(20)])
         result["repair"] = cut_and_repair(cut_path, arguments.cuts, arguments.seed)
-    result["machine"] = machine()
-    if arguments.json:
-        sys.stdout.write(json.dumps(result) + "\n")
-    else:
-        sys.stdout.write("".join(f"{name}: {value}\n" for name, value in result.items()))
+    show_result(result, as_json=arguments.json)
     repaired = result["repair"]
     return int(bool(result["wrong_stores"] or repaired["unreadable_episodes"] or repaired["wrong_episodes"]))
 

@@ -9,7 +9,6 @@ medians are compared: the ratio holds on a loaded machine, the times do not.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.machine import machine
+from benchmarks.machine import show_result
 from demos.commands import ListConfig, list_episodes
 from robot_rlpd.episode import Ended, Episode, EpisodeInfo
 from robot_rlpd.episode_store import EpisodeStore
@@ -47,11 +46,7 @@ def main() -> int:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         result = measure(Path(folder), arguments.steps, arguments.episodes, arguments.repeats)
-    result["machine"] = machine()
-    if arguments.json:
-        sys.stdout.write(json.dumps(result) + "\n")
-    else:
-        sys.stdout.write("".join(f"{name}: {value}\n" for name, value in result.items()))
+    show_result(result, as_json=arguments.json)
     return 0 if result["open_and_load_ratio"] <= 3.0 and result["list_s"] < 2.0 else 1
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from benchmarks.machine import machine
+from benchmarks.machine import show_result
 from robot_rlpd.learner.allocator import keep_freed_memory
 from robot_rlpd.learner.replay import ReplayBuffer, SymmetricSampler
 from robot_rlpd.learner.rlpd import RLPD, RLPDConfig
@@ -66,16 +66,12 @@ def main() -> int:
         "peer": None,
         "config": ours[0]["config"],
         "device": arguments.device,
-        "machine": machine(),
     }
     if theirs:
         ratios = [a["critic_updates_per_s"] / b["critic_updates_per_s"] for a, b in zip(ours, theirs, strict=True)]
         result["ratio_to_peer"] = _spread(ratios)
         result["peer"] = _spread([r["critic_updates_per_s"] for r in theirs])
-    if arguments.json:
-        sys.stdout.write(json.dumps(result) + "\n")
-    else:
-        sys.stdout.write("".join(f"{name}: {value}\n" for name, value in result.items()))
+    show_result(result, as_json=arguments.json)
     return 0
 
 

@@ -85,7 +85,10 @@ def export(config: ExportConfig) -> int:
     from robot_rlpd.learner.checkpoint import find_checkpoint, load_checkpoint
 
     source = find_checkpoint(config.run_dir, prefer=f"{config.which}.pt")
-    described = export_policy(load_checkpoint(source), config.out, stochastic=config.stochastic)
+    checkpoint = load_checkpoint(source)
+    if config.stochastic:
+        checkpoint.check_explores(field="stochastic")
+    described = export_policy(checkpoint, config.out, stochastic=config.stochastic)
     report = {
         "policy": str(config.out),
         "checkpoint": str(source),

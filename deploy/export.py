@@ -193,7 +193,9 @@ class Graph:
         return self.add("Add", [mean, self.add("Mul", [std, NOISE])])
 
     def observation(self, contract: PolicyContract) -> str:
-        """The fields as one float32 row (1, O), in contract order."""
+        """The fields as one float32 row (1, O), in contract order; of no field, an empty one."""
+        if not contract.observation:
+            return self.constant("row", np.zeros((1, 0), np.float32))
         parts = []
         for spec in contract.observation:
             check_name(spec)

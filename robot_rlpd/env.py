@@ -6,7 +6,7 @@ import contextlib
 import importlib
 import io
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
@@ -18,6 +18,9 @@ from robot_rlpd.judging import JudgedRobot
 from robot_rlpd.robot import Action, ClosingRobot, Observation, Robot, StepResult
 from robot_rlpd.spaces import box, flatten_names, spec_of
 from robot_rlpd.task import Task, TaskOptions, TaskSetup
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _log = logging.getLogger(__name__)
 
@@ -52,9 +55,9 @@ class GymnasiumRobot(ClosingRobot):
         self._time_s += self.spec.control_period_s
         success = info.get("success", info.get("is_success", False))
         signals = {
-            "reward": np.array(reward, np.float32),
-            "terminated": np.array(terminated, np.bool_),
-            "truncated": np.array(truncated, np.bool_),
+            "reward": _one("reward", reward, np.float32),
+            "terminated": _one("terminated", terminated, np.bool_),
+            "truncated": _one("truncated", truncated, np.bool_),
             "success": np.array(bool(np.any(success)), np.bool_),
         }
         return StepResult(self._observation(observation), executed, signals, self._time_s)
@@ -69,6 +72,14 @@ class GymnasiumRobot(ClosingRobot):
     def _observation(self, value: Any) -> Observation:
         flat = flatten_names(value)
         return {spec.name: np.array(flat[spec.name], spec.dtype) for spec in self.spec.observation}
+
+
+def _one(name: str, value: Any, dtype: type[np.generic]) -> NDArray[Any]:
+    """A number as an array `()`; some environments return arrays `(1,)`."""
+    array = np.array(value, dtype)
+    if array.size != 1:
+        raise SpecError("the environment returned an array", field=name, found=array.shape, allowed="one number")
+    return array.reshape(())
 
 
 def setup(argument: str, options: TaskOptions) -> TaskSetup:

@@ -12,7 +12,7 @@ from robot_rlpd.episode import Ended
 from robot_rlpd.rollout import SilentListener, rollout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from robot_rlpd.episode import Episode, EpisodeInfo, Step
     from robot_rlpd.robot import Policy, Robot
@@ -91,7 +91,25 @@ class Evaluation:
 
     def __str__(self) -> str:
         low, high = wilson_interval(self.successes, self.episodes)
-        return f"{self.successes}/{self.episodes} solved ({self.success_rate:.0%}, 95 % interval {low:.0%}-{high:.0%})"
+        solved = (
+            f"{self.successes}/{self.episodes} solved ({self.success_rate:.0%}, 95 % interval {low:.0%}-{high:.0%})"
+        )
+        return f"{solved}, mean return {np.mean(self.returns):.3g}" if self.returns else solved
+
+
+def rank(evaluation: Mapping[str, Any] | None) -> tuple[float, float]:
+    """What policies are compared by, of `Evaluation.to_json`: the success rate, then the mean return; none is last."""
+    if evaluation is None:
+        return -math.inf, -math.inf
+    mean_return = evaluation.get("mean_return")
+    return evaluation["success_rate"], -math.inf if mean_return is None else mean_return
+
+
+def in_words(evaluation: Mapping[str, Any]) -> str:
+    """The same in words, such as "3/20 solved, return -17.5"."""
+    solved = f"{evaluation['successes']}/{evaluation['episodes']} solved"
+    mean_return = evaluation.get("mean_return")
+    return solved if mean_return is None else f"{solved}, return {mean_return:.3g}"
 
 
 class _Tally(SilentListener):

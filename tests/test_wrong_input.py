@@ -340,6 +340,7 @@ WRONG_FILES: list[tuple[str, tuple[str, ...]]] = [
     ("export tensors.pt --out new.onnx", ("tensors.pt: actor/dense0/kernel", "no such parameter")),
     ("eval --task reach --policy tensors.pt", ("tensors.pt: actor/dense0/kernel",)),
     ("eval --task reach --policy no", ("no: no such run directory, checkpoint or .onnx file",)),
+    ("eval --task pick_place --policy policy.onnx --noise 0.5", ("noise: ", "export it with --stochastic")),
     ("eval --task reach --policy truncated50.onnx", ("truncated50.onnx", "truncated")),
     *[
         (f"{command}", (name, reason))
@@ -467,6 +468,7 @@ WRONG_VALUES: list[tuple[str, tuple[str, ...]]] = [
             (FINETUNE, "wall_minutes", "nan", "> 0 minutes"),
             (EVAL, "episodes", "0", ">= 1"),
             (EVAL, "seed", "-1", ">= 0"),
+            (EVAL, "noise", "1.5", "0 to 1"),
             (EVAL, "max_episode_steps", "0", "at least 1"),
             (VERIFY, "samples", "0", "at least 1"),
             (VERIFY, "seed", "-1", "at least 0"),

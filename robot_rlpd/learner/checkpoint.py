@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from robot_rlpd.config import replacing
-from robot_rlpd.errors import DataError, RunDirectoryError, SpecError
+from robot_rlpd.errors import ConfigError, DataError, RunDirectoryError, SpecError
 from robot_rlpd.learner.encoders import ENCODER, policy_shapes
 from robot_rlpd.learner.rlpd import RLPDConfig
 from robot_rlpd.specs import PolicyContract, canonical_json, from_builtins, to_builtins
@@ -77,6 +77,15 @@ class Checkpoint:
         encoder = f"critic/{ENCODER}"
         seen_through = {name.removeprefix("critic/"): v for name, v in self.learner.items() if name.startswith(encoder)}
         return actor | seen_through
+
+    def check_explores(self, *, field: str) -> None:
+        """Refuse a policy that was cloned: the size of its noise was never learned.
+
+        Raises:
+            ConfigError: Naming `field`, the option that asks for noise.
+        """
+        if "log_temperature" not in self.learner:
+            raise ConfigError("a cloned policy has learned no exploration", field=field, allowed="none")
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from robot_rlpd.errors import ConfigError, TrainingError
-from robot_rlpd.evaluation import evaluate
+from robot_rlpd.evaluation import evaluate, rank
 from robot_rlpd.learner.checkpoint import BEST, LATEST, Checkpoint, save_checkpoint
 from robot_rlpd.learner.cloning import BehaviourCloning
 from robot_rlpd.learner.metrics import MetricsLog
@@ -59,7 +59,7 @@ class CloningSession:
         )
         self.generator = torch.Generator(self.replay.device).manual_seed(config.seed)
         self.evaluation: dict[str, Any] | None = None
-        self.best_success_rate = -1.0
+        self.best_evaluation: dict[str, Any] | None = None
         self.trained_s = 0.0
 
     def run(self, should_stop: Callable[[], bool]) -> str:
@@ -103,7 +103,7 @@ class CloningSession:
             "utd_ratio": 0.0,
             "prior": dataclasses.asdict(self.prior_report),
             "evaluation": self.evaluation,
-            "best_success_rate": self.best_success_rate if self.best_success_rate >= 0 else None,
+            "best_success_rate": self.best_evaluation and self.best_evaluation["success_rate"],
         }
 
     def close(self) -> None:
@@ -118,8 +118,8 @@ class CloningSession:
         self.evaluation = evaluation.to_json()
         metrics.write("evaluation", 0, self.learner.gradient_steps, self.evaluation)
         self._save(LATEST)
-        if evaluation.success_rate >= self.best_success_rate:
-            self.best_success_rate = evaluation.success_rate
+        if rank(self.evaluation) >= rank(self.best_evaluation):
+            self.best_evaluation = self.evaluation
             self._save(BEST)
 
     def _save(self, name: str) -> None:

@@ -15,6 +15,7 @@ import tyro
 
 from robot_rlpd.config import parse_json_object
 from robot_rlpd.errors import ConfigError, RunDirectoryError
+from robot_rlpd.evaluation import in_words
 from robot_rlpd.interrupt import stop_on_signals
 from robot_rlpd.learner.task_robot import open_task_robot
 from robot_rlpd.task import RewardKind, load_task, served_address
@@ -273,11 +274,9 @@ def _new(make: Callable[[], _S], config: SessionConfig, run_dir: Path) -> _S:
 
 def _told(result: dict[str, Any]) -> str:
     evaluation = result["evaluation"]
-    told = "never evaluated"
-    if evaluation:
-        told = f"last evaluation {evaluation['successes']}/{evaluation['episodes']} solved"
+    last = f"last evaluation {in_words(evaluation)}" if evaluation else "never evaluated"
     return (
         f"{result['ended']} after {result['env_steps']} environment steps, {result['gradient_steps']} gradient steps, "
-        f"{result['trained_s'] / 60:.1f} min; {told}\n"
+        f"{result['trained_s'] / 60:.1f} min; {last}\n"
         f"next: robot-rlpd export {result['run_dir']} --out policy.onnx\n"
     )

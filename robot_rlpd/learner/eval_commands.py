@@ -35,6 +35,8 @@ class EvalCommand:
     """Number of episodes."""
     seed: int = 0
     """Shifts the reset seeds; 0 gives the seeds that evaluation uses by default."""
+    noise: float = 0.0
+    """Share of its exploration that the policy of a checkpoint keeps: 0 is deterministic, 1 explores as in training."""
     reward: RewardKind = "task"
     """task: the task's own; sparse: 0 where solved, else -1; stored: as signalled."""
     success_when: str = ""
@@ -57,6 +59,8 @@ def evaluate(command: Annotated[EvalCommand, tyro.conf.arg(name="")]) -> int:
     for name, least in (("episodes", 1), ("seed", 0)):
         if getattr(command, name) < least:
             raise ConfigError(field=name, found=getattr(command, name), allowed=f">= {least}")
+    if not 0.0 <= command.noise <= 1.0:
+        raise ConfigError(field="noise", found=command.noise, allowed="0 to 1")
     options = TaskOptions(
         success_when=command.success_when,
         reward=command.reward,
@@ -65,7 +69,7 @@ def evaluate(command: Annotated[EvalCommand, tyro.conf.arg(name="")]) -> int:
     )
     setup = load_task(command.task, options)
     with stop_on_signals() as should_stop, open_task_robot(setup, command.robot, options) as robot:
-        policy = open_policy(command.policy, robot)
+        policy = open_policy(command.policy, robot, command.noise)
         progress = ProgressLine(command.episodes)
 
         def show(evaluation: Evaluation, episode: object) -> None:
@@ -89,12 +93,18 @@ def evaluate(command: Annotated[EvalCommand, tyro.conf.arg(name="")]) -> int:
     return 0
 
 
-def open_policy(path: Path, robot: Robot) -> Policy:
+def open_policy(path: Path, robot: Robot, noise: float) -> Policy:
     """Open a run directory, a checkpoint or an .onnx file as a policy for this robot."""
     from robot_rlpd.registry import load_entry_point
 
     if not path.exists():
         raise RunDirectoryError("no such run directory, checkpoint or .onnx file", field=str(path))
-    opener = load_entry_point("robot_rlpd.policies", "onnx" if path.suffix == ".onnx" else "checkpoint")
-    policy: Policy = opener(path, robot.spec)
+    if path.suffix != ".onnx":
+        from robot_rlpd.learner import policy as of_checkpoints
+
+        return of_checkpoints.open_policy(path, robot.spec, noise=noise)
+    if noise:
+        hint = "export it with --stochastic"
+        raise ConfigError("an .onnx file explores or not as it was exported", field="noise", found=noise, hint=hint)
+    policy: Policy = load_entry_point("robot_rlpd.policies", "onnx")(path, robot.spec)
     return policy

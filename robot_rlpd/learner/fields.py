@@ -39,8 +39,10 @@ def policy_contract(spec: RobotSpec, cameras: Sequence[str] = (), state_fields: 
             allowed = ", ".join(there) or "none"
             raise ConfigError(f"robot '{spec.name}' offers", field=option, found=found, allowed=allowed, hint=hint)
     state = list(state_fields) or others
-    if not state:
-        raise ConfigError("a policy reads at least one field that is no image", field="state_fields", found="none")
+    if not state and not cameras:
+        raise ConfigError(
+            f"robot '{spec.name}' observes only images", field="cameras", found="none", allowed=", ".join(images)
+        )
     return spec.contract([*state, *cameras])
 
 

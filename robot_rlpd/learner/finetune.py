@@ -136,8 +136,8 @@ class FinetuneSession(Session):
     def best_checkpoint(self) -> Path:
         """What to deploy: the best by evaluation, which is the starting policy as long as nothing was better."""
         best = self.run_dir / CHECKPOINTS / BEST
-        rate = self.start_evaluation["success_rate"] if self.start_evaluation else -1.0
-        return best if best.is_file() and self.best_success_rate > rate else self._start_file
+        found, start = (e["success_rate"] if e else -1.0 for e in (self.best_evaluation, self.start_evaluation))
+        return best if best.is_file() and found > start else self._start_file
 
     def _policy_contract(self, spec: RobotSpec) -> PolicyContract:
         start = load_checkpoint(self._start_file).contract

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from robot_rlpd.learner.checkpoint import BEST, Checkpoint, load_checkpoint
+from robot_rlpd.learner.distributions import sample_squashed
 from robot_rlpd.learner.encoders import policy_forward, state_size
 from robot_rlpd.learner.frame_history import FrameHistory
 from robot_rlpd.robot import Action, Observation, Policy, Source
@@ -93,23 +94,44 @@ def normalized(flat: NDArray[np.float32], normalizer: Normalizer | None) -> NDAr
     return flat if normalizer is None else (flat - normalizer[0]) / normalizer[1]
 
 
-def checkpoint_policy(checkpoint: Checkpoint) -> ActorPolicy:
-    """The deterministic policy of a checkpoint."""
+def checkpoint_policy(checkpoint: Checkpoint, *, noise: float = 0.0, seed: int = 0) -> ActorPolicy:
+    """The policy of a checkpoint.
+
+    Args:
+        checkpoint: With the actor.
+        noise: Share of its exploration that it keeps: 0 is deterministic, 1 explores as in training.
+        seed: Of that noise.
+
+    Raises:
+        ConfigError: Noise is asked of a policy that was cloned.
+    """
+    if noise:
+        checkpoint.check_explores(field="noise")
     actor, contract, pixels = checkpoint.actor, checkpoint.contract, checkpoint.config.pixels
+    generator = torch.Generator().manual_seed(seed)
 
     @torch.inference_mode()
     def act(observations: Tensor) -> Tensor:
-        return policy_forward(contract, pixels, actor, observations)[0].tanh()
+        mean, log_std = policy_forward(contract, pixels, actor, observations)
+        if not noise:
+            return mean.tanh()
+        return sample_squashed(mean, log_std, noise * torch.randn(mean.shape, generator=generator))[0]
 
     return ActorPolicy(contract, act, checkpoint.normalizer, pixels)
 
 
-def open_policy(path: Path, spec: RobotSpec) -> ActorPolicy:
+def open_policy(path: Path, spec: RobotSpec, *, noise: float = 0.0) -> ActorPolicy:
     """Open the best checkpoint of a run directory, or a checkpoint file, for a robot.
+
+    Args:
+        path: Run directory or checkpoint.
+        spec: Of the robot.
+        noise: As for `checkpoint_policy`.
 
     Raises:
         MismatchError: The policy was trained for another contract; names the differing field.
+        ConfigError: As `checkpoint_policy`.
     """
     checkpoint = load_checkpoint(path, prefer=BEST)
     check_contract(checkpoint.contract, spec, who=f"robot '{spec.name}'")
-    return checkpoint_policy(checkpoint)
+    return checkpoint_policy(checkpoint, noise=noise)

@@ -14,7 +14,7 @@ import torch
 
 from robot_rlpd.episode import Episode, EpisodeInfo, Step
 from robot_rlpd.errors import BridgeError, RobotError, RobotRlpdError, TrainingError
-from robot_rlpd.evaluation import EVALUATION_SEED_OFFSET, evaluate
+from robot_rlpd.evaluation import EVALUATION_SEED_OFFSET, evaluate, rank
 from robot_rlpd.learner import bridge_figures
 from robot_rlpd.learner.allocator import keep_freed_memory
 from robot_rlpd.learner.checkpoint import BEST, LATEST, Checkpoint, load_checkpoint, save_checkpoint
@@ -91,7 +91,7 @@ class Session(SilentListener):
             self.log.alarm.see(*part.rewards.tolist())
         self.env_steps = self.episodes = 0
         self.evaluation: dict[str, Any] | None = None
-        self.best_success_rate = -1.0
+        self.best_evaluation: dict[str, Any] | None = None
         self._failures = 0
         self.trained_s = 0.0
         self._saved_s = time.monotonic()
@@ -164,7 +164,7 @@ class Session(SilentListener):
             "utd_ratio": self.learner.gradient_steps / max(1, self.env_steps - self.config.start_training),
             "prior": dataclasses.asdict(self.prior_report),
             "evaluation": self.evaluation,
-            "best_success_rate": self.best_success_rate if self.best_success_rate >= 0 else None,
+            "best_success_rate": self.best_evaluation and self.best_evaluation["success_rate"],
         }
 
     def close(self) -> None:
@@ -316,8 +316,8 @@ class Session(SilentListener):
         self.evaluation = self.log.evaluation = evaluation.to_json()
         self.log.write("evaluation", self.env_steps, self.learner.gradient_steps, self.evaluation)
         self.save(LATEST)
-        if evaluation.success_rate >= self.best_success_rate:
-            self.best_success_rate = evaluation.success_rate
+        if rank(self.evaluation) >= rank(self.best_evaluation):
+            self.best_evaluation = self.evaluation
             self.save(BEST)
 
     def _check_evaluation(self, evaluation: Evaluation) -> None:
@@ -352,8 +352,8 @@ class Session(SilentListener):
         self.trained_s, self.evaluation = checkpoint.trained_s, checkpoint.evaluation
         self.log.evaluation = checkpoint.evaluation
         best = self.run_dir / CHECKPOINTS / BEST
-        if best.is_file() and (evaluation := load_checkpoint(best).evaluation):
-            self.best_success_rate = evaluation["success_rate"]
+        if best.is_file():
+            self.best_evaluation = load_checkpoint(best).evaluation
         while self._next_evaluation and self._next_evaluation <= self.env_steps:
             self._next_evaluation += self.config.eval_every
         for generator, state in (

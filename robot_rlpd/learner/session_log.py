@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from robot_rlpd.evaluation import in_words
 from robot_rlpd.learner.metrics import RATE, MetricsLog
 from robot_rlpd.learner.q_range import QRangeAlarm
 from robot_rlpd.learner.updater import check_finite
@@ -125,5 +126,5 @@ class SessionLog:
         else:
             parts.append(f"{self.warm_up} until {self.config.start_training}")
         if self.evaluation is not None:
-            parts.append(f"evaluated {self.evaluation['successes']}/{self.evaluation['episodes']}")
+            parts.append(f"evaluated {in_words(self.evaluation)}")
         return " | ".join(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from deploy.runtime.onnx_policy import OnnxPolicy
 from deploy.verify import compare, compare_inputs, random_observations
 from robot_rlpd.errors import DataError, SpecError
 from robot_rlpd.learner.checkpoint import Checkpoint
-from robot_rlpd.learner.encoders import PixelConfig
+from robot_rlpd.learner.encoders import PixelConfig, frame_bytes, images_of, state_size
 from robot_rlpd.learner.pixel_rlpd import PixelRLPD
 from robot_rlpd.learner.policy import checkpoint_policy
 from robot_rlpd.learner.rlpd import RLPDConfig
@@ -41,19 +42,22 @@ CONTRACT = PolicyContract(
 )
 
 
-def checkpoint(frame_stack: int) -> Checkpoint:
+IMAGES_ONLY = replace(CONTRACT, observation=CONTRACT.observation[2:])
+
+
+def checkpoint(frame_stack: int, contract: PolicyContract = CONTRACT) -> Checkpoint:
     """With parameters none of which is idle."""
     pixels = PixelConfig(channels=(4, 6, 8), latent_size=7, frame_stack=frame_stack)
     config = RLPDConfig(hidden_dims=(16, 8), ensemble_size=2, pixels=pixels)
-    learner = PixelRLPD(config, CONTRACT, seed=frame_stack)
+    learner = PixelRLPD(config, contract, seed=frame_stack)
     for flat in (learner._critic, learner._actor):
         flat.add_(0.2 * torch.randn(flat.shape, generator=learner.generator))
     rng = np.random.default_rng(4)
-    mean, scale = rng.normal(size=4).astype(np.float32), rng.uniform(0.5, 3.0, 4).astype(np.float32)
-    images = CONTRACT.observation_size - 4
+    state, images = state_size(contract), frame_bytes(images_of(contract))
+    mean, scale = rng.normal(size=state).astype(np.float32), rng.uniform(0.5, 3.0, state).astype(np.float32)
     normalizer = np.append(mean, np.zeros(images, np.float32)), np.append(scale, np.ones(images, np.float32))
     return Checkpoint(
-        contract=CONTRACT,
+        contract=contract,
         task="look",
         task_options=TaskOptions(),
         max_episode_steps=80,
@@ -78,6 +82,14 @@ def test_a_policy_file_sees_what_the_checkpoint_sees(frame_stack: int, stochasti
     assert parity.difference.max() < 1e-4
     report = compare_inputs(policy, trained, observations(20))
     assert all(part["ok"] and part["moves_action"] > 1e-3 for part in report.values())
+
+
+def test_a_policy_may_see_nothing_but_images() -> None:
+    trained = checkpoint(2, IMAGES_ONLY)
+    policy = OnnxPolicy(policy_bytes(trained))
+    seen = random_observations(IMAGES_ONLY, 20, np.random.default_rng(0))
+    assert compare(policy, trained, seen).ok
+    assert all(part["moves_action"] > 1e-3 for part in compare_inputs(policy, trained, seen).values())
 
 
 def test_the_runtime_keeps_the_last_frames_and_forgets_them_with_the_episode() -> None:

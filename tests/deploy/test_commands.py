@@ -74,6 +74,12 @@ def test_a_file_that_differs_fails(run_dir: Path, checkpoint: Checkpoint, capsys
     assert "DIFFERS" in capsys.readouterr().out
 
 
+def test_a_cloned_policy_is_not_exported_to_explore(run_dir: Path) -> None:
+    with pytest.raises(ConfigError, match="stochastic: a cloned policy has learned no exploration"):
+        exported(run_dir, stochastic=True)
+    assert not (run_dir / "policy.onnx").exists()
+
+
 def test_an_existing_file_is_replaced_only_when_forced(run_dir: Path) -> None:
     policy = exported(run_dir)
     policy.write_text("precious")

@@ -10,7 +10,7 @@ import pytest
 from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 
-from robot_rlpd.env import RobotEnv, make_robot, setup
+from robot_rlpd.env import GymnasiumRobot, RobotEnv, make_robot, setup
 from robot_rlpd.episode import Ended
 from robot_rlpd.errors import ConfigError, DataError, SpecError, UnknownNameError
 from robot_rlpd.gymnasium_task import DEFAULT_EPISODE_STEPS, GymnasiumTask
@@ -105,6 +105,34 @@ class TestPendulum(RobotConformance):
 class TestLamp(RobotConformance):
     def make_robot(self) -> Robot:
         return make_robot(LAMP, TaskOptions())
+
+
+class Boxed(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Returns reward and ends as arrays of `size` entries."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(Lamp())
+        self.size = size
+
+    def step(self, action: Any) -> Any:
+        observation, *numbers, info = super().step(action)
+        return observation, *(np.full(self.size, number) for number in numbers), info
+
+
+def test_an_environment_may_return_its_numbers_as_arrays_of_one() -> None:
+    robot, plain = (GymnasiumRobot(env, "lamp") for env in (Boxed(1), Lamp()))
+    for one in (robot, plain):
+        one.reset(seed=0)
+    assert robot.step(push(0.5)).signals == plain.step(push(0.5)).signals
+
+
+def test_more_than_one_reward_is_refused() -> None:
+    robot = GymnasiumRobot(Boxed(2), "lamp")
+    robot.reset(seed=0)
+    with pytest.raises(
+        SpecError, match=r"reward: the environment returned an array; found \(2,\); allowed: one number"
+    ):
+        robot.step(push(0.5))
 
 
 @robotics

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -187,6 +188,14 @@ def test_fields_that_do_not_exist_are_refused(cameras: list[str], fields: list[s
 def test_a_robot_without_cameras_is_told_apart() -> None:
     with pytest.raises(ConfigError, match=r"found front_image; allowed: none.*--env-kwargs"):
         policy_contract(FakeRobot().spec, ["front_image"])
+
+
+def test_a_robot_that_observes_only_images_is_read_by_its_cameras() -> None:
+    spec = seeing_spec()
+    blind = replace(spec, observation=tuple(field for field in spec.observation if field.is_image))
+    assert [field.name for field in policy_contract(blind, ["top_image"]).observation] == ["top_image"]
+    with pytest.raises(ConfigError, match=r"cameras: .* only images; found none; allowed: front_image, top_image"):
+        policy_contract(blind)
 
 
 def test_the_preset_is_the_papers_and_needs_cameras() -> None:

@@ -59,6 +59,12 @@ def test_the_checkpoint_holds_the_actor_that_was_cloned(tmp_path: Path, record: 
     assert checkpoint_policy(checkpoint)(observation) == pytest.approx(expected)
 
 
+def test_a_cloned_policy_is_not_asked_to_explore(tmp_path: Path, record: Record) -> None:
+    session(tmp_path / "run", record(), eval_every=0).run(lambda: False)
+    with pytest.raises(ConfigError, match="noise: a cloned policy has learned no exploration"):
+        open_policy(tmp_path / "run", FakeRobot().spec, noise=0.5)
+
+
 def test_a_loss_that_is_no_number_ends_it_and_keeps_the_checkpoint(
     tmp_path: Path, record: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,8 @@ from robot_rlpd.testing import PolicyConformance, fake_spec
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from robot_rlpd.learner.policy import Normalizer
     from robot_rlpd.robot import Observation, Policy
     from robot_rlpd.specs import RobotSpec
@@ -84,6 +86,18 @@ def test_the_normalizer_of_the_checkpoint_is_applied() -> None:
     assert np.array_equal(checkpoint_policy(checkpoint(normalizer=NORMALIZER))(seen), expected)
     assert normalized(flat, None) is flat
     assert normalized(flat, NORMALIZER).dtype == np.float32
+
+
+def test_a_policy_keeps_the_share_of_its_noise_that_is_asked_for() -> None:
+    def actions(noise: float, seed: int = 0) -> NDArray[np.float32]:
+        policy = checkpoint_policy(checkpoint(), noise=noise, seed=seed)
+        return np.arctanh(SPEC.action.to_unit(np.stack([policy(observation()) for _ in range(50)])))
+
+    mean, whole, half = actions(0.0), actions(1.0), actions(0.5)
+    assert np.ptp(mean, axis=0).max() == 0.0
+    assert half - mean == pytest.approx(0.5 * (whole - mean), abs=1e-3)
+    assert not np.array_equal(whole, actions(1.0, seed=1))
+    assert (np.std(whole, axis=0) > 0.1).all()
 
 
 def test_a_run_directory_opens_as_its_best_policy(tmp_path: Path) -> None:

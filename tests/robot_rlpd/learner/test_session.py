@@ -21,7 +21,8 @@ from robot_rlpd.errors import (
     RunDirectoryError,
     TrainingError,
 )
-from robot_rlpd.evaluation import EVALUATION_SEED_OFFSET
+from robot_rlpd.evaluation import EVALUATION_SEED_OFFSET, Evaluation
+from robot_rlpd.learner import session as session_module
 from robot_rlpd.learner.checkpoint import BEST, LATEST, load_checkpoint
 from robot_rlpd.learner.metrics import read_metrics
 from robot_rlpd.learner.rlpd import RLPDConfig
@@ -281,6 +282,21 @@ def test_a_resumed_session_replaces_the_best_checkpoint_only_by_a_better_one(sta
     assert latest.evaluation is not None
     assert (best.env_steps, best.evaluation["successes"]) == (10, 2)
     assert (latest.env_steps, latest.evaluation["successes"]) == (30, 0)
+
+
+def test_among_policies_that_solve_as_much_the_best_has_the_highest_return(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    returns = iter([-10.0, -5.0, -7.0])
+
+    def evaluation(*_: object, **__: object) -> Evaluation:
+        return Evaluation("fake", lengths=[5, 5], returns=[next(returns)] * 2, success_steps=[0, 0])
+
+    monkeypatch.setattr(session_module, "evaluate", evaluation)
+    start(env_steps=60, eval_every=20, eval_episodes=2).run(never)
+    best = load_checkpoint(tmp_path / "run", prefer=BEST)
+    assert best.evaluation is not None
+    assert (best.env_steps, best.evaluation["mean_return"]) == (40, -5.0)
 
 
 def test_a_time_limit_of_the_session_ends_it(start: Start, tmp_path: Path) -> None:

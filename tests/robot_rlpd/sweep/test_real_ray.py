@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[3]
 BLOCK = re.compile(r"^```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-TRAIN = "--task reach --preset quickstart --env-steps 1500 --start-training 200 --eval-every 0 --no-compile"
+TRAIN = "--task reach --env-steps 1500 --start-training 200 --eval-every 0 --no-compile --hidden-dims 8"
+TRAIN += " --ensemble-size 2 --utd-ratio 1 --batch-size 8"
 SWEEP = "sweep train --out runs --seeds 0 1"
 PROGRAM = [sys.executable, "-c", "from robot_rlpd.cli import main; raise SystemExit(main())"]
 

@@ -109,11 +109,11 @@ def finetune(command: Annotated[FinetuneCommand, tyro.conf.arg(name="")]) -> int
     Looks whether everything is ready, prints the plan, evaluates the starting policy, then trains with RLPD. Ctrl-C
     saves and ends; --resume goes on.
     """
-    from robot_rlpd.learner.attendance import agreed, attended, judge
+    from robot_rlpd.learner.attendance import agreed, attended, classifier_of, judge
     from robot_rlpd.learner.checkpoint import BEST, load_checkpoint
     from robot_rlpd.learner.corrector_device import CorrectorDevice
     from robot_rlpd.learner.finetune_config import START, read_finetune_config
-    from robot_rlpd.learner.finetune_opening import classifier_of, look, open_session
+    from robot_rlpd.learner.finetune_opening import look, open_session
     from robot_rlpd.learner.finetune_plan import plan
     from robot_rlpd.learner.finetune_report import told
     from robot_rlpd.learner.finetune_resolve import extended, resolve
@@ -139,8 +139,8 @@ def finetune(command: Annotated[FinetuneCommand, tyro.conf.arg(name="")]) -> int
         should_stop = stack.enter_context(stop_on_signals())
         driver = stack.enter_context(open_task_robot(setup, config.robot, config.task_options()))
         device = stack.enter_context(CorrectorDevice(asked, driver.spec, setup, seed=config.seed))
-        classifier = classifier_of(asked, run_dir, driver.spec, resumed=resumed)
-        task = judge(setup, asked, classifier)
+        classifier = classifier_of(asked.classifier, run_dir, driver.spec, resumed=resumed)
+        task = judge(setup, asked.success, classifier)
         robot = attended(driver, asked, device, should_stop, classifier)
         checks = look(start, robot, config, task)
         sys.stderr.write(plan(config, asked, start))

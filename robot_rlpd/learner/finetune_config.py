@@ -8,12 +8,11 @@ from typing import Literal
 
 from robot_rlpd.config import read_config
 from robot_rlpd.errors import ConfigError, RunDirectoryError
+from robot_rlpd.learner.session_config import check_classifier
 
 FINETUNE_FILE = "finetune.json"
 START = "start.pt"
 """Checkpoint of the policy that the session began with; never written again but for its evaluation."""
-CLASSIFIER = "classifier.onnx"
-"""The session's copy of the file that says what is solved."""
 SuccessKind = Literal["task", "robot", "operator", "classifier"]
 ResetKind = Literal["auto", "prompt"]
 TakeoverKind = Literal["stuck", "late"]
@@ -63,10 +62,7 @@ class FinetuneConfig:
             raise ConfigError(field="stuck_s", found=self.stuck_s, allowed="> 0 and finite")
         if not 0.0 <= self.patience_min < float("inf"):
             raise ConfigError(field="patience_min", found=self.patience_min, allowed=">= 0 and finite")
-        if (self.success == "classifier") != (self.classifier is not None):
-            hint = "made by robot-rlpd reward train"
-            allowed = "a file together with --success classifier, none with another"
-            raise ConfigError(field="classifier", found=str(self.classifier or "none"), allowed=allowed, hint=hint)
+        check_classifier(self.success, self.classifier)
         if self.success == "operator" and not self.intervene:
             hint = "such as --intervene keyboard: its buttons say success and failure"
             raise ConfigError("needs a device with buttons", field="intervene", found="none", hint=hint)

@@ -99,10 +99,6 @@ class SessionConfig:
         if bool(self.cameras) != (self.rlpd.pixels is not None):
             allowed = "some with rlpd.pixels, none without"
             raise ConfigError(field="cameras", found=self.cameras or "none", allowed=allowed)
-        if self.cameras and (self.listen or self.cloning_steps):
-            what = "listen" if self.listen else "cloning_steps"
-            hint = "train on a robot or in simulation, or without --cameras"
-            raise ConfigError("reads no cameras", field=what, found=getattr(self, what), allowed="none", hint=hint)
         if self.eval_episodes < 1:
             raise ConfigError(field="eval_episodes", found=self.eval_episodes, allowed=">= 1")
         if self.prior_weights and (len(self.prior_weights) != len(self.prior) or self.one_replay):

@@ -25,11 +25,11 @@ from robot_rlpd.sweep.results import is_finished, result_of, steps_done, table, 
 from robot_rlpd.sweep.trials import Trial, trials_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 NOTES = ".sweep"
 """Folder of logs and of what was asked for, hidden, so that `OUT/*` are the runs."""
-TRIALS_FILE = "trials.json"
+TRIALS_FILE, RAY_LOG = "trials.json", "ray.log"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +81,7 @@ def train(command: SweepTrainCommand) -> int:
     with _begun(out, trials) as notes:
         jobs = [_job(trial.name, trial.words(out), notes, out / trial.name) for trial in trials]
         left = [job for job in jobs if not is_finished(out / job.name)]
+        before = {job.name: job.attempts for job in jobs}
         counters = {name: "gradient_steps" if one.cloning_steps else "env_steps" for name, one in asked.items()}
         total = sum(one.cloning_steps or one.env_steps or DEFAULT_ENV_STEPS for one in asked.values())
         failed: dict[str, str] = {}
@@ -89,10 +90,10 @@ def train(command: SweepTrainCommand) -> int:
             def watch(not_done: int, stopping: bool) -> None:
                 steps = sum(steps_done(out / name, counter) for name, counter in counters.items())
                 what = "runs are saved" if stopping else f"of {len(jobs)} runs not finished"
-                progress.update(steps, f"{not_done} {what}")
+                progress.update(steps, lambda: f"{not_done} {what} | {_again(left, before)}")
 
             if left:
-                with Engine(command.address) as engine, stop_on_signals() as should_stop:
+                with Engine(command.address, notes / RAY_LOG) as engine, stop_on_signals() as should_stop:
                     failed = engine.run(left, needs, should_stop=should_stop, watch=watch)
         results = [
             {"name": job.name, **result_of(out / job.name), "attempts": job.attempts, "error": failed.get(job.name)}
@@ -159,11 +160,10 @@ def actors(command: SweepActorsCommand) -> int:
         with contextlib.closing(ProgressLine(len(jobs))) as progress:
 
             def watch(not_done: int, stopping: bool) -> None:
-                again = sum(max(0, job.attempts - before[job.name] - 1) for job in jobs)
-                text = "actors deliver their last episodes" if stopping else "actors act"
-                progress.update(len(jobs) - not_done, f"{not_done} {text} | started again {again} times")
+                what = "actors deliver their last episodes" if stopping else "actors act"
+                progress.update(len(jobs) - not_done, lambda: f"{not_done} {what} | {_again(jobs, before)}")
 
-            with Engine(command.address) as engine, stop_on_signals() as should_stop:
+            with Engine(command.address, notes / RAY_LOG) as engine, stop_on_signals() as should_stop:
                 failed = engine.run(jobs, needs, should_stop=should_stop, watch=watch)
         results = [_acted(job, job.attempts - before[job.name], failed.get(job.name)) for job in jobs]
     if command.json:
@@ -178,6 +178,11 @@ def _with_threads(options: Sequence[str], needs: Needs) -> tuple[str, ...]:
     if any(word.partition("=")[0] == "--threads" for word in options):
         return tuple(options)
     return (*options, "--threads", str(max(1, int(needs.cpus))))
+
+
+def _again(jobs: Sequence[Job], before: Mapping[str, int]) -> str:
+    """How often something died in this call and was begun again."""
+    return f"started again {sum(max(0, job.attempts - before[job.name] - 1) for job in jobs)} times"
 
 
 def _job(name: str, words: tuple[str, ...], notes: Path, run_dir: Path | None = None) -> Job:

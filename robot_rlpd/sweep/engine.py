@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import logging
 import os
@@ -15,6 +16,7 @@ from robot_rlpd.sweep.attempt import attempt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from robot_rlpd.sweep.attempt import Job
 
@@ -70,13 +72,28 @@ class Engine:
 
     Args:
         address: Of a cluster, HOST:PORT or auto; empty starts Ray here, for this process alone.
+        log: File for what Ray prints, which would otherwise be in the middle of our own output.
     """
 
-    def __init__(self, address: str = "") -> None:
-        self._address = address
+    def __init__(self, address: str, log: Path) -> None:
+        self._address, self._log = address, log
         self._ray: Any = None
+        self._printing = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
+        with contextlib.ExitStack() as printing:
+            file = printing.enter_context(self._log.open("a", buffering=1))
+            printing.enter_context(contextlib.redirect_stdout(file))
+            printing.enter_context(contextlib.redirect_stderr(file))
+            self._start()
+            self._printing = printing.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._printing:
+            self._ray.shutdown()
+
+    def _start(self) -> None:
         given = SILENT if self._address else SILENT | LOCAL
         for name, value in given.items():
             os.environ.setdefault(name, value)
@@ -92,10 +109,6 @@ class Engine:
         except (ConnectionError, RuntimeError, ValueError) as error:
             told = str(error).strip().splitlines() or [type(error).__name__]
             raise BridgeError(told[0], field="address", found=self._address or "this machine") from None
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ray.shutdown()
 
     def run(
         self,

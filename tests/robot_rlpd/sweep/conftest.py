@@ -89,6 +89,7 @@ class FakeRay:
             self._errors.pop(name, None)
             if self.killed.get(name, 0):
                 self.killed[name] -= 1
+                self._say()
                 self._errors[name] = WorkerCrashedError("The worker died unexpectedly\nwhile executing this task.")
                 continue
             try:
@@ -96,6 +97,11 @@ class FakeRay:
                 return
             except Exception as error:
                 self._errors[name] = RayTaskError(error)
+
+    def _say(self) -> None:
+        """Ray prints, on both streams, that something died."""
+        for stream in (sys.stdout, sys.stderr):
+            stream.write("(raylet) Task attempt failed. It will be retried.\n")
 
     def wait(self, references: list[str], *, num_returns: int, timeout: float) -> tuple[list[str], list[str]]:
         assert (num_returns, timeout > 0) == (1, True)

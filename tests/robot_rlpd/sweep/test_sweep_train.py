@@ -76,13 +76,14 @@ def test_the_same_command_again_repeats_nothing_and_one_seed_more_is_one_run_mor
 
 
 def test_a_run_that_was_killed_is_begun_again_and_does_not_end_the_others(
-    sweep: Callable[..., Any], ray: FakeRay
+    sweep: Callable[..., Any], ray: FakeRay, tmp_path: Path
 ) -> None:
     ray.killed = {"seed-0": 3, "seed-1": 4}
     found = sweep(f"{SWEEP} --retries 3", status=1)
     assert attempts(found) == {"seed-0": ("finished", 1), "seed-1": ("not begun", 0)}
     assert [run["error"] for run in found["runs"]] == [None, "The worker died unexpectedly"]
     assert attempts(sweep())["seed-1"] == ("finished", 1)
+    assert (tmp_path / "runs/.sweep/ray.log").read_text().count("Task attempt failed") == 14
 
 
 def test_what_a_run_fails_of_is_told_in_its_own_words(sweep: Callable[..., Any], ray: FakeRay, tmp_path: Path) -> None:

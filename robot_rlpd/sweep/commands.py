@@ -14,18 +14,21 @@ import tyro
 
 from robot_rlpd.cli import GROUP, parse
 from robot_rlpd.config import write_text
-from robot_rlpd.errors import ConfigError, RunDirectoryError
+from robot_rlpd.errors import ConfigError, RunDirectoryError, StoreError
 from robot_rlpd.interrupt import stop_on_signals
 from robot_rlpd.progress import ProgressLine
 from robot_rlpd.registry import load_entry_point
 from robot_rlpd.store_lock import lock
 from robot_rlpd.sweep.attempt import Job
-from robot_rlpd.sweep.engine import Engine, Needs, check_installed
+from robot_rlpd.sweep.engine import Engine, Needs, check_address, check_installed
 from robot_rlpd.sweep.results import is_finished, result_of, steps_done, table, told
 from robot_rlpd.sweep.trials import Trial, trials_of
+from robot_rlpd.task import load_task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+    from robot_rlpd.learner.commands import TrainCommand
 
 NOTES = ".sweep"
 """Folder of logs and of what was asked for, hidden, so that `OUT/*` are the runs."""
@@ -74,10 +77,10 @@ def train(command: SweepTrainCommand) -> int:
     asked: dict[str, TrainCommand] = {
         trial.name: parse(kind, "train", list(trial.words(out)[1:]), command.json) for trial in trials
     }
-    for one in asked.values():
-        if one.device != "cpu" and not needs.gpus:
-            raise ConfigError(field="gpus_per_trial", found=0, allowed=f"> 0 with --device {one.device}")
     check_installed()
+    for one in asked.values():
+        _check_run(one, needs)
+    check_address(command.address)
     with _begun(out, trials) as notes:
         jobs = [_job(trial.name, trial.words(out), notes, out / trial.name) for trial in trials]
         left = [job for job in jobs if not is_finished(out / job.name)]
@@ -152,6 +155,7 @@ def actors(command: SweepActorsCommand) -> int:
     for typed in words.values():
         parse(kind, "actor", list(typed[1:]), command.json)
     check_installed()
+    check_address(command.address)
     with _locked(out) as notes:
         jobs = [_job(name, typed, notes) for name, typed in words.items()]
         for job in jobs:
@@ -171,6 +175,19 @@ def actors(command: SweepActorsCommand) -> int:
     else:
         sys.stdout.write(_told_actors(results))
     return 1 if failed else 0
+
+
+def _check_run(command: TrainCommand, needs: Needs) -> None:
+    """Refuse before anything starts what a run would refuse at once; what lies elsewhere, as a device, is not seen."""
+    from robot_rlpd.learner.commands import resolve
+
+    config = resolve(command)
+    load_task(config.task, config.task_options())
+    for path in config.prior:
+        if "://" not in str(path) and not path.exists():
+            raise StoreError("no such store", field=str(path))
+    if config.device != "cpu" and not needs.gpus:
+        raise ConfigError(field="gpus_per_trial", found=0, allowed=f"> 0 with --device {config.device}")
 
 
 def _with_threads(options: Sequence[str], needs: Needs) -> tuple[str, ...]:

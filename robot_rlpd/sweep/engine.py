@@ -7,6 +7,7 @@ import importlib.util
 import logging
 import os
 import secrets
+import socket
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
     from robot_rlpd.sweep.attempt import Job
 
+AUTO = "auto"
+"""Instead of an address: the cluster that this machine is in."""
+CONNECT_S = 5.0
 POLL_S = 0.5
 STOP_S = 120.0
 """How long jobs may take to save and end when they are asked to [s]."""
@@ -54,6 +58,25 @@ class Needs:
             raise ConfigError(field="gpus", found=self.gpus, allowed=">= 0")
         if self.retries < -1:
             raise ConfigError(field="retries", found=self.retries, allowed=">= 0, or -1 without end")
+
+
+def check_address(address: str) -> None:
+    """Say at once that no cluster is there; Ray itself tries for minutes.
+
+    Raises:
+        ConfigError: Not an address.
+        BridgeError: Nobody listens there.
+    """
+    if address in ("", AUTO):
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        raise ConfigError(field="address", found=address, allowed=f"HOST:PORT or {AUTO}")
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
+    except OSError as error:
+        hint = "ray start --head begins a cluster"
+        raise BridgeError(f"no cluster there: {error}", field="address", found=address, hint=hint) from None
 
 
 def check_installed() -> None:

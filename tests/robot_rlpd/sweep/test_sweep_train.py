@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -87,10 +88,11 @@ def test_a_run_that_was_killed_is_begun_again_and_does_not_end_the_others(
 
 
 def test_what_a_run_fails_of_is_told_in_its_own_words(sweep: Callable[..., Any], ray: FakeRay, tmp_path: Path) -> None:
-    found = sweep(f"{SWEEP} --retries 1", f"{COMMON} --prior missing.zarr", status=1)
+    (tmp_path / "foreign.zarr").mkdir()
+    found = sweep(f"{SWEEP} --retries 1", f"{COMMON} --prior foreign.zarr", status=1)
     assert attempts(found) == {"seed-0": ("not begun", 2), "seed-1": ("not begun", 2)}
-    assert [run["error"] for run in found["runs"]] == [f"seed-{n}: missing.zarr: no such store" for n in (0, 1)]
-    assert (tmp_path / "runs" / ".sweep" / "seed-1.log").read_text().count("error: missing.zarr") == 2
+    assert [run["error"] for run in found["runs"]] == [f"seed-{n}: foreign.zarr: not a store" for n in (0, 1)]
+    assert (tmp_path / "runs" / ".sweep" / "seed-1.log").read_text().count("error: foreign.zarr") == 2
 
 
 def test_ctrl_c_asks_all_to_save_and_the_same_command_goes_on(sweep: Callable[..., Any], ray: FakeRay) -> None:
@@ -163,8 +165,10 @@ def test_ray_is_started_for_this_process_alone_and_tells_nobody(sweep: Callable[
 
 
 def test_a_cluster_is_joined_as_it_is(sweep: Callable[..., Any], ray: FakeRay) -> None:
-    sweep(f"{SWEEP} --address 10.0.0.1:6379")
-    assert ray.started["address"] == "10.0.0.1:6379"
+    with socket.create_server(("127.0.0.1", 0)) as cluster:
+        address = f"127.0.0.1:{cluster.getsockname()[1]}"
+        sweep(f"{SWEEP} --address {address}")
+    assert ray.started["address"] == address
     assert "include_dashboard" not in ray.started
     assert "RAY_AUTH_TOKEN" not in os.environ
 
@@ -176,6 +180,11 @@ def test_a_cluster_is_joined_as_it_is(sweep: Callable[..., Any], ray: FakeRay) -
         (f"{SWEEP} 9", COMMON, "exists already, and is not of this sweep"),
         (f"{SWEEP} --cpus-per-trial 0", COMMON, "cpus: found 0.0; allowed: > 0"),
         (f"{SWEEP} --retries -2", COMMON, "retries: found -2"),
+        (f"{SWEEP} --vary subset_size=2,3", COMMON, "subset_size: found 3"),
+        (SWEEP, COMMON.replace("reach", "nope"), "task: no such task; found nope"),
+        (SWEEP, f"{COMMON} --prior missing.zarr", "missing.zarr: no such store"),
+        (f"{SWEEP} --address here", COMMON, "address: found here; allowed: HOST:PORT or auto"),
+        (f"{SWEEP} --address 127.0.0.1:1", COMMON, "address: no cluster there: [Errno 111] Connection refused"),
         (SWEEP, f"{COMMON} --device cuda", "gpus_per_trial: found 0; allowed: > 0 with --device cuda"),
     ],
 )

@@ -90,7 +90,7 @@ def attempt(job: Job) -> None:
             raise
     told = _last_object(printed.getvalue())
     if status not in (0, INTERRUPTED):
-        raise AttemptError(told.get("error", {}).get("message", f"exit status {status}"), field=job.name)
+        raise AttemptError(told.get("error", {}).get("message", f"exit status {status}"))
     write_text(job.result, json.dumps(told) + "\n")
 
 

@@ -55,7 +55,7 @@ class SweepTrainCommand:
     retries: int = 3
     """How often a run that failed or was killed goes on from its checkpoint; -1 without end."""
     address: str = ""
-    """Ray cluster to run on, HOST:PORT or auto; empty runs on this machine. A cluster needs the same folders on all
+    """Ray cluster to run on, HOST:PORT; empty runs on this machine. A cluster needs the same folders on all
     machines."""
     json: bool = False
     """Print one JSON object on standard output."""
@@ -129,7 +129,7 @@ class SweepActorsCommand:
     retries: int = 10
     """How often an actor that failed or was killed is started again; -1 without end."""
     address: str = ""
-    """Ray cluster to run on, HOST:PORT or auto; empty runs on this machine."""
+    """Ray cluster to run on, HOST:PORT; empty runs on this machine."""
     json: bool = False
     """Print one JSON object on standard output."""
 

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from robot_rlpd.sweep.attempt import Job
 
-AUTO = "auto"
-"""Instead of an address: the cluster that this machine is in."""
 CONNECT_S = 5.0
 POLL_S = 0.5
 STOP_S = 120.0
@@ -67,11 +65,11 @@ def check_address(address: str) -> None:
         ConfigError: Not an address.
         BridgeError: Nobody listens there.
     """
-    if address in ("", AUTO):
+    if not address:
         return
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    host, _, port = address.rpartition(":")
     if not host or not port.isdecimal():
-        raise ConfigError(field="address", found=address, allowed=f"HOST:PORT or {AUTO}")
+        raise ConfigError(field="address", found=address, allowed="HOST:PORT")
     try:
         socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
     except OSError as error:
@@ -94,7 +92,7 @@ class Engine:
     """Ray on this machine, or on the cluster at an address; a context manager that ends what it started.
 
     Args:
-        address: Of a cluster, HOST:PORT or auto; empty starts Ray here, for this process alone.
+        address: Of a cluster, HOST:PORT; empty starts Ray here, for this process alone.
         log: File for what Ray prints, which would otherwise be in the middle of our own output.
     """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -87,7 +88,7 @@ def test_one_that_dies_is_begun_again_and_one_that_dies_for_good_does_not_end_th
     actor.fails = 4
     found = sweep(f"{ACTORS} --count 3 --retries 3", status=1)
     assert [(one["attempts"], one["episodes"]) for one in found["actors"]] == [(4, None), (1, 3), (1, 3)]
-    assert [one["error"] for one in found["actors"]] == ["actor-0: robot: it is gone", None, None]
+    assert [one["error"] for one in found["actors"]] == ["robot: it is gone", None, None]
 
 
 def test_all_act_at_the_same_time_on_one_machine(sweep: Callable[..., Any], ray: FakeRay, actor: Actor) -> None:
@@ -95,7 +96,8 @@ def test_all_act_at_the_same_time_on_one_machine(sweep: Callable[..., Any], ray:
     assert sum(task["num_cpus"] for task in ray.asked) <= max(64.0, os.cpu_count() or 1)
     assert {task["num_cpus"] for task in ray.asked} == {min(1.0, (os.cpu_count() or 1) / 64)}
     ray.asked.clear()
-    sweep(f"{ACTORS} --count 2 --address auto")
+    with socket.create_server(("127.0.0.1", 0)) as cluster:
+        sweep(f"{ACTORS} --count 2 --address 127.0.0.1:{cluster.getsockname()[1]}")
     assert [task["num_cpus"] for task in ray.asked] == [1.0, 1.0]
 
 

@@ -91,7 +91,7 @@ def test_what_a_run_fails_of_is_told_in_its_own_words(sweep: Callable[..., Any],
     (tmp_path / "foreign.zarr").mkdir()
     found = sweep(f"{SWEEP} --retries 1", f"{COMMON} --prior foreign.zarr", status=1)
     assert attempts(found) == {"seed-0": ("not begun", 2), "seed-1": ("not begun", 2)}
-    assert [run["error"] for run in found["runs"]] == [f"seed-{n}: foreign.zarr: not a store" for n in (0, 1)]
+    assert [run["error"] for run in found["runs"]] == 2 * ["foreign.zarr: not a store"]
     assert (tmp_path / "runs" / ".sweep" / "seed-1.log").read_text().count("error: foreign.zarr") == 2
 
 
@@ -183,7 +183,7 @@ def test_a_cluster_is_joined_as_it_is(sweep: Callable[..., Any], ray: FakeRay) -
         (f"{SWEEP} --vary subset_size=2,3", COMMON, "subset_size: found 3"),
         (SWEEP, COMMON.replace("reach", "nope"), "task: no such task; found nope"),
         (SWEEP, f"{COMMON} --prior missing.zarr", "missing.zarr: no such store"),
-        (f"{SWEEP} --address here", COMMON, "address: found here; allowed: HOST:PORT or auto"),
+        (f"{SWEEP} --address here", COMMON, "address: found here; allowed: HOST:PORT"),
         (f"{SWEEP} --address 127.0.0.1:1", COMMON, "address: no cluster there: [Errno 111] Connection refused"),
         (SWEEP, f"{COMMON} --device cuda", "gpus_per_trial: found 0; allowed: > 0 with --device cuda"),
     ],

@@ -92,7 +92,7 @@ def train(command: SweepTrainCommand) -> int:
 
             def watch(not_done: int, stopping: bool) -> None:
                 steps = sum(steps_done(out / name, counter) for name, counter in counters.items())
-                what = "runs are saved" if stopping else f"of {len(jobs)} runs not finished"
+                what = "being saved" if stopping else f"of {len(jobs)} runs not finished"
                 progress.update(steps, lambda: f"{not_done} {what} | {_again(left, before)}")
 
             if left:
@@ -164,7 +164,7 @@ def actors(command: SweepActorsCommand) -> int:
         with contextlib.closing(ProgressLine(len(jobs))) as progress:
 
             def watch(not_done: int, stopping: bool) -> None:
-                what = "actors deliver their last episodes" if stopping else "actors act"
+                what = "delivering their last episodes" if stopping else "acting"
                 progress.update(len(jobs) - not_done, lambda: f"{not_done} {what} | {_again(jobs, before)}")
 
             with Engine(command.address, notes / RAY_LOG) as engine, stop_on_signals() as should_stop:

@@ -30,12 +30,12 @@ CONFIG = replace(TINY, actor_lr=3e-3)
 
 
 def seen_brightness() -> dict[str, Tensor]:
-    """A batch whose actions are the brightness of the newest frame of the first camera; the state tells nothing."""
+    """A batch whose actions are the brightness of the oldest frame that is seen now, of the first camera."""
     generator = torch.Generator().manual_seed(1)
     front = images_of(seeing_contract())[0].size
     brightness = torch.randint(0, 256, (64,), generator=generator)
     frames = torch.randint(0, 256, (64, 4, front + 49), generator=generator).to(torch.uint8)
-    frames[:, 2, :front] = brightness[:, None].to(torch.uint8)  # the newest of what is seen now; then comes the next
+    frames[:, 0, :front] = brightness[:, None].to(torch.uint8)  # what is seen next begins one frame later
     actions = (brightness / 127.5 - 1.0)[:, None].expand(64, 2) * 0.9
     return {"observations": torch.zeros(64, 4), "frames": frames, "actions": actions}
 

@@ -1,6 +1,6 @@
 """From simulation to a stand-in of the real robot: success before and after some minutes on it, in resumable cells.
 
-    python -m benchmarks.sim_to_real [--task pick_place] [--condition both scratch demonstrations own corrected]
+    python -m benchmarks.sim_to_real [--task pick_place] [--condition both scratch demonstrations own corrected needed]
         [--seeds 3] [--minutes 20] [--profile hard] [--limit-steps N] [--for-minutes 10] [--table] [--plot FILE]
 
 For each seed a policy is trained in simulation (the quickstart preset's networks and utd_ratio: lighter than the
@@ -14,6 +14,7 @@ not). Success is the robot's signal, within the time limit. Evaluations are not 
   own             the same with the policy's own rollouts on the stand-in alone as prior data
   scratch         RLPD from new networks and random motion, with the same 20 demonstrations
   corrected       `both` with the person taking over in episodes that are not solved at half of their time limit
+  needed          `both` with the person taking over while the policy makes no progress, and giving back
 
 A cell is kept and goes on where it was: `--for-minutes` bounds one call. Of a finished cell the checkpoint that was
 best by the session's own evaluations is measured on fresh starts (after), and the last one too. Two calls may run side

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from robot_rlpd.robot import Robot
 
-CONDITIONS = ("both", "scratch", "demonstrations", "own", "corrected")
+CONDITIONS = ("both", "scratch", "demonstrations", "own", "corrected", "needed")
 FINAL_SEED = EVALUATION_SEED_OFFSET + 700_000
 DEMONSTRATIONS = 20
 NOISE = 0.5
@@ -57,7 +57,7 @@ class Setting:
         sim_steps: Environment steps in simulation.
         limit_steps: Time limit of an episode on the stand-in [control steps]; None for the task's own.
         utd_ratio: Critic updates per step on the stand-in; None for those in simulation.
-        sim_share: Share of simulation among the prior data of `both` and `corrected`, above 0 and below 1.
+        sim_share: Share of simulation among the prior data of `both`, `corrected` and `needed`, above 0 and below 1.
         previous_actions: How many actions before are observed, in simulation and on the stand-in.
         target_entropy: Of the policy, in simulation and on the stand-in; None for the preset's.
         pace: Of the stand-in.
@@ -307,7 +307,8 @@ def finetuned(setting: Setting, condition: str, run_dir: Path, seed: int, addres
         max_episode_steps=setting.limit_steps,
         eval_every=max(1, env_steps // EVALUATIONS),
         eval_episodes=setting.eval_episodes,
-        intervene=f"demonstrator:{setting.profile}" if condition == "corrected" else "",
+        intervene=f"demonstrator:{setting.profile}" if condition in ("corrected", "needed") else "",
+        takeover="stuck" if condition == "needed" else "late",
         seed=seed,
         run_dir=run_dir,
     )

@@ -39,7 +39,7 @@ def exploring_policy(checkpoint: Checkpoint) -> bytes:
         opset=OPSET,
     )
     actor = {name: parameter.detach().cpu().numpy() for name, parameter in checkpoint.actor.items()}
-    model = build_policy_model(actor, described, normalizer=checkpoint.normalizer)
+    model = build_policy_model(actor, described, normalizer=checkpoint.normalizer, pixels=checkpoint.config.pixels)
     kernel, bias = (np.asarray(actor[f"log_std/{part}"], np.float32) for part in ("kernel", "bias"))
     if not (np.isfinite(kernel).all() and np.isfinite(bias).all()):
         raise DataError("not finite: the training diverged", field="log_std")
@@ -49,8 +49,8 @@ def exploring_policy(checkpoint: Checkpoint) -> bytes:
 
 
 def _add_noise(graph: onnx.GraphProto, kernel: np.ndarray, bias: np.ndarray) -> None:
-    """Between the mean and its tanh."""
-    at, squash = next((i, node) for i, node in enumerate(graph.node) if node.op_type == "Tanh")
+    """Between the mean and its tanh, which is the last one: there is another behind cameras."""
+    at, squash = [(i, node) for i, node in enumerate(graph.node) if node.op_type == "Tanh"][-1]
     mean = next(node for node in graph.node if squash.input[0] in node.output)
     constants = {
         "kernel": kernel,

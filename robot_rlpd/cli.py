@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(UnknownNameError("no such command", found=typed, allowed=known), as_json, USAGE)
     try:
         command = load_entry_point(GROUP, name)
-        config = _parse(command, name, rest, as_json)
+        config = parse(command, name, rest, as_json)
         return int(command(config) or 0)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else (0 if stop.code is None else USAGE)
@@ -109,7 +109,12 @@ def _spoken(name: str) -> str:
     return name.replace(".", " ")
 
 
-def _parse(command: Any, name: str, arguments: list[str], as_json: bool) -> Any:
+def parse(command: Any, name: str, arguments: list[str], as_json: bool) -> Any:
+    """The configuration of a command from what was typed after its name.
+
+    Raises:
+        SystemExit: Wrong usage, told on standard error, and as JSON where that is asked for; or the help was.
+    """
     import tyro
 
     parameter = next(iter(inspect.signature(command).parameters.values()))

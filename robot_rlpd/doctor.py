@@ -34,6 +34,7 @@ LIBRARIES = {
     "onnx": "learner",
     "matplotlib": "learner",
     "gymnasium_robotics": "robotics",
+    "ray": "sweep",
 }
 _DISTRIBUTIONS = {
     "zmq": "pyzmq",

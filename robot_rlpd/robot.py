@@ -154,6 +154,15 @@ class Policy(Protocol):
         ...
 
 
+@runtime_checkable
+class Expert(Policy, Protocol):
+    """A policy that solves a task, and sees how far it is from that."""
+
+    def remaining_m(self, observation: Observation) -> float:
+        """The way that is left until the task is solved [m], >= 0; falls while the work goes on, whoever does it."""
+        ...
+
+
 class RandomPolicy:
     """Uniform actions within the bounds of the spec."""
 

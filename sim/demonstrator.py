@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from robot_rlpd.robot import Action, Observation, Policy
+    from robot_rlpd.robot import Action, Expert, Observation
     from robot_rlpd.task import TaskSetup
     from sim.sim_task import SimTask
 
@@ -48,7 +48,7 @@ class Demonstrator:
     def __init__(
         self, task: SimTask, hidden: Mapping[str, float], *, noise: float, seed: int, pace: float = 0.7
     ) -> None:
-        self._expert: Policy = task.make_expert(noise, seed)
+        self._expert: Expert = task.make_expert(noise, seed)
         self._arms, self._bases = task.scene.arms, task.scene.bases
         self._pace = pace
         self._seen = np.array([hidden.get(f"seen_d{axis}_m", 0.0) for axis in "xyz"])
@@ -74,6 +74,10 @@ class Demonstrator:
             part = slice(4 * index, 4 * index + 3)
             action[part] = self._adapted(self._pace * action[part], moved, index)
         return action
+
+    def remaining_m(self, observation: Observation) -> float:
+        """The way that is left, as corrected eyes see it."""
+        return self._expert.remaining_m(self.corrected(observation))
 
     def corrected(self, observation: Observation) -> Observation:
         """The observation without errors of calibration."""

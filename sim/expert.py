@@ -14,6 +14,9 @@ from sim.arm import ACTION
 Plan = Callable[[Observation, NDArray[np.float64]], tuple[NDArray[np.float64], float]]
 """From an observation and the waypoint's present error [m] `(3,)` to a displacement [m] `(3,)` and an opening [m]."""
 
+Remaining = Callable[[Observation], float]
+"""From an observation to the way that is left until the task is solved [m], that of the hand and that of the thing."""
+
 STEADINESS = 0.7
 """How much of the hand's unsteadiness stays from one step to the next."""
 
@@ -23,6 +26,7 @@ class ScriptedExpert:
 
     Args:
         plan: Where to go from here.
+        remaining: How far it is from here.
         gain: Part of the remaining displacement that is commanded per step.
         noise: 0 follows the plan; 1 is a clumsy person.
         seed: Seed of the mistakes; episodes differ from one another.
@@ -31,10 +35,12 @@ class ScriptedExpert:
 
     source = Source.SCRIPTED
 
-    def __init__(self, plan: Plan, *, gain: float, noise: float, seed: int, clumsiness: float = 1.0) -> None:
+    def __init__(
+        self, plan: Plan, remaining: Remaining, *, gain: float, noise: float, seed: int, clumsiness: float = 1.0
+    ) -> None:
         if not 0.0 <= noise <= 1.0:
             raise ConfigError(field="noise", found=noise, allowed="0 to 1")
-        self._plan = plan
+        self._plan, self._remaining = plan, remaining
         self._gain = gain
         self._noise = noise
         self._clumsiness = clumsiness
@@ -67,6 +73,10 @@ class ScriptedExpert:
         reach = float(ACTION.high[0]) * (1.0 - 0.25 * noise)
         delta = np.clip(delta, -reach, reach) + self._tremor
         return np.clip(np.append(delta, opening).astype(np.float32), ACTION.low, ACTION.high)
+
+    def remaining_m(self, observation: Observation) -> float:
+        """The way that is left."""
+        return self._remaining(observation)
 
     def _misjudge(self) -> None:
         self._error = self._rng.normal(0.0, 1.0, 3) * (0.018, 0.012, 0.006) * self._noise * self._clumsiness

@@ -16,6 +16,10 @@ NARROWING = 0.3
 """How much farther aside the gripper may be for each metre above, on its way down."""
 
 
+GRASP_M = 0.05
+"""What a grasp that is still to be done counts as, beside the way to the thing: so a thing that is held is nearer."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class GraspFromAbove:
     """Over the thing, down, close; what comes next shows in the observation.

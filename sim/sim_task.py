@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from robot_rlpd.previous_actions import remembering, spec_with_previous_actions
-from robot_rlpd.robot import Observation, Policy
+from robot_rlpd.robot import Expert, Observation
 from robot_rlpd.task import TaskOptions, TaskSetup
 from sim.arm import arm_spec, image_field
 from sim.goal_task import GoalTask
@@ -43,7 +43,7 @@ class SimTask:
     needs: tuple[str, ...]
     is_solved: Callable[[Observation], bool]
     draw_start: Callable[[np.random.Generator], Start]
-    make_expert: Callable[[float, int], Policy]
+    make_expert: Callable[[float, int], Expert]
     max_episode_steps: int
 
     @property

@@ -36,6 +36,7 @@ LIBRARY_TABLE = {
     "websockets": ("demos.web", "deploy.runtime.robots.ros2"),
     "pygame": ("demos.teleop",),
     "hid": ("demos.teleop",),
+    "ray": ("robot_rlpd.sweep.engine",),
 }
 LIBRARIES = tuple(LIBRARY_TABLE)
 ENVIRONMENTS = ("robot_rlpd.env", "robot_rlpd.spaces", "robot_rlpd.bridge.env")

@@ -195,7 +195,7 @@ def test_import_tells_what_is_documented(here: Path, printed: Printed) -> None:
 def test_finetune_tells_what_is_documented(printed: Printed) -> None:
     words = "finetune --from run --env-steps 12 --warm-up 5 --eval-every 12 --eval-episodes 1 --no-compile --yes"
     (looked,) = printed(f"{words} --run-dir looked --check")
-    (told,) = printed(f"{words} --run-dir finetuned --intervene scripted --takeover-after 0.1")
+    (told,) = printed(f"{words} --run-dir finetuned --intervene scripted --takeover late --takeover-after 0.1")
     fields = documented("`train`") | documented("`finetune`")
     assert differences(told, fields) == []
     assert differences(looked, {"preflight": fields["preflight"]}) == []

@@ -9,24 +9,42 @@ from typing import TYPE_CHECKING
 
 from robot_rlpd.classified import ClassifiedRobot, ClassifiedTask
 from robot_rlpd.errors import ConfigError
+from robot_rlpd.learner.run_directory import CLASSIFIER
 from robot_rlpd.learner.success import OperatorJudgedRobot, PromptedRobot, SignalledTask
+from robot_rlpd.registry import load_entry_point
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from robot_rlpd.classified import SuccessClassifier
     from robot_rlpd.learner.buttons import Buttons
     from robot_rlpd.learner.corrector_device import CorrectorDevice
-    from robot_rlpd.learner.finetune_config import FinetuneConfig
+    from robot_rlpd.learner.finetune_config import FinetuneConfig, SuccessKind
     from robot_rlpd.robot import Robot
+    from robot_rlpd.specs import RobotSpec
     from robot_rlpd.task import Task, TaskSetup
 
 
-def judge(setup: TaskSetup, asked: FinetuneConfig, classifier: SuccessClassifier | None = None) -> Task:
+def classifier_of(asked: Path | None, run_dir: Path, spec: RobotSpec, *, resumed: bool) -> SuccessClassifier | None:
+    """Who says what is solved, where a classifier does; a run that is resumed reads its own copy of the file.
+
+    Raises:
+        DataError: The file cannot be read or is no classifier.
+        MismatchError: It was trained for another robot; names the differing field.
+    """
+    if asked is None:
+        return None
+    open_classifier = load_entry_point("robot_rlpd.classifiers", "onnx", field="classifier")
+    opened: SuccessClassifier = open_classifier(run_dir / CLASSIFIER if resumed else asked, spec)
+    return opened
+
+
+def judge(setup: TaskSetup, success: SuccessKind, classifier: SuccessClassifier | None = None) -> Task:
     """Who says what is solved."""
     if classifier is not None:
         return ClassifiedTask(setup.task.name, setup.task.max_episode_steps, classifier)
-    if asked.success == "task":
+    if success == "task":
         return setup.task
     return SignalledTask(setup.task.name, setup.task.max_episode_steps)
 

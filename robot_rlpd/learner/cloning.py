@@ -10,7 +10,7 @@ from torch import Tensor
 from robot_rlpd.learner.adam import AdamState, adam_step
 from robot_rlpd.learner.compilation import compiled
 from robot_rlpd.learner.losses import Batch, Metrics, value_gradient
-from robot_rlpd.learner.networks import Parameters, actor_forward, actor_shapes, flatten, initialise, views
+from robot_rlpd.learner.networks import Parameters, Shapes, actor_forward, actor_shapes, flatten, initialise, views
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,10 +18,9 @@ if TYPE_CHECKING:
     from robot_rlpd.learner.rlpd import RLPDConfig
 
 
-def cloning_loss(actor: Parameters, batch: Batch) -> tuple[Tensor, Metrics]:
-    """Mean squared error of the deterministic action tanh(mean) against actions in [-1, 1]."""
-    mean, _ = actor_forward(actor, batch["observations"])
-    loss = (mean.tanh() - batch["actions"]).square().mean()
+def cloning_loss(mean: Tensor, actions: Tensor) -> tuple[Tensor, Metrics]:
+    """Mean squared error of the deterministic action tanh(mean) against actions in [-1, 1], both [B, A]."""
+    loss = (mean.tanh() - actions).square().mean()
     return loss, {"cloning_loss": loss}
 
 
@@ -52,7 +51,7 @@ class BehaviourCloning:
         self.config = config
         self.dtype = dtype
         self.device = torch.device(device)
-        self._shapes = actor_shapes(observation_size, action_size, config.hidden_dims)
+        self._shapes = self._network(observation_size, action_size)
         generator = torch.Generator(self.device).manual_seed(seed)
         self._actor = initialise(self._shapes, generator, dtype=dtype)
         self._adam = AdamState.zeros_like(self._actor)
@@ -66,16 +65,27 @@ class BehaviourCloning:
 
     @torch.no_grad()
     def update(self, batch: Batch) -> dict[str, float]:
-        """Do one Adam step on observations [B, O] and actions [B, A]; other entries of the batch are not used."""
-        used = {name: batch[name] for name in ("observations", "actions")}
-        return {name: float(value) for name, value in self._step(used).items()}
+        """Do one Adam step on observations [B, O] and actions [B, A], with cameras `frames` too; the rest is unused."""
+        return {name: float(value) for name, value in self._step(self._prepared(batch)).items()}
+
+    def _network(self, observation_size: int, action_size: int) -> Shapes:
+        return actor_shapes(observation_size, action_size, self.config.hidden_dims)
+
+    def _prepared(self, batch: Batch) -> dict[str, Tensor]:
+        return {name: batch[name] for name in ("observations", "actions")}
+
+    def _mean(self, actor: Parameters, observations: Tensor) -> Tensor:
+        return actor_forward(actor, observations)[0]
 
     def _update(self, batch: Mapping[str, Tensor]) -> Metrics:
-        gradients, metrics = value_gradient(lambda actor: cloning_loss(actor, batch), views(self._actor, self._shapes))
+        def loss(actor: Parameters) -> tuple[Tensor, Metrics]:
+            return cloning_loss(self._mean(actor, batch["observations"]), batch["actions"])
+
+        gradients, metrics = value_gradient(loss, views(self._actor, self._shapes))
         adam_step(self.config, self.config.actor_lr, self._actor, flatten(gradients), self._adam)
         return metrics
 
     @torch.inference_mode()
     def deterministic_action(self, observations: Tensor) -> Tensor:
         """The squashed mean, in [-1, 1], [B, A], for observations [B, O]."""
-        return actor_forward(self.actor, observations.to(self.device, self.dtype))[0].tanh()
+        return self._mean(self.actor, observations.to(self.device, self.dtype)).tanh()

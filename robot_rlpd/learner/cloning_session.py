@@ -12,11 +12,11 @@ import torch
 from robot_rlpd.errors import ConfigError, TrainingError
 from robot_rlpd.evaluation import evaluate, rank
 from robot_rlpd.learner.checkpoint import BEST, LATEST, Checkpoint, save_checkpoint
-from robot_rlpd.learner.cloning import BehaviourCloning
+from robot_rlpd.learner.fields import make_replay, policy_contract
 from robot_rlpd.learner.metrics import MetricsLog
+from robot_rlpd.learner.pixel_cloning import make_cloning
 from robot_rlpd.learner.policy import ActorPolicy
 from robot_rlpd.learner.prior import fill_replay, fit_normalizer, load_prior
-from robot_rlpd.learner.replay import ReplayBuffer
 from robot_rlpd.learner.run_directory import CHECKPOINTS
 from robot_rlpd.learner.session_config import SessionConfig, thread_choices
 from robot_rlpd.progress import ProgressLine
@@ -47,15 +47,15 @@ class CloningSession:
             raise ConfigError("cloning needs prior data", field="prior", found="none", allowed="one or more stores")
         torch.set_num_threads(thread_choices(config)[-1])
         self.config, self.run_dir, self.robot, self.task = config, run_dir, robot, task
-        self.contract = robot.spec.contract()
+        self.contract = policy_contract(robot.spec, config.cameras, config.state_fields)
         stores, self.prior_report = load_prior(config.prior, task, self.contract)
         found = [part for store in stores for part in store]
         self.normalizer = fit_normalizer(found, self.contract) if config.normalize else None
-        size, actions = self.contract.observation_size, self.contract.action.size
-        self.replay = ReplayBuffer(size, actions, capacity=self.prior_report.transitions, device=config.device)
+        rows = self.prior_report.transitions
+        self.replay = make_replay(config.rlpd, self.contract, rows, len(found), config.device)
         fill_replay(self.replay, found, self.contract, self.normalizer)
-        self.learner = BehaviourCloning(
-            config.rlpd, size, actions, seed=config.seed, device=config.device, compile=config.compile_update
+        self.learner = make_cloning(
+            config.rlpd, self.contract, seed=config.seed, device=config.device, compile=config.compile_update
         )
         self.generator = torch.Generator(self.replay.device).manual_seed(config.seed)
         self.evaluation: dict[str, Any] | None = None
@@ -110,7 +110,8 @@ class CloningSession:
         """Nothing is open between runs."""
 
     def _evaluate(self, metrics: MetricsLog, should_stop: Callable[[], bool]) -> None:
-        policy = ActorPolicy(self.contract, self.learner.deterministic_action, self.normalizer)
+        pixels = self.config.rlpd.pixels
+        policy = ActorPolicy(self.contract, self.learner.deterministic_action, self.normalizer, pixels)
         episodes = self.config.eval_episodes
         evaluation = evaluate(self.robot, policy, self.task, episodes=episodes, should_stop=should_stop)
         if evaluation.episodes < episodes:

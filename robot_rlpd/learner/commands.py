@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 import sys
 import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -21,15 +20,11 @@ from robot_rlpd.learner.task_robot import open_task_robot
 from robot_rlpd.task import RewardKind, load_task, served_address
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from robot_rlpd.learner.rlpd import RLPDConfig
-    from robot_rlpd.learner.session import Session
     from robot_rlpd.learner.session_config import SessionConfig
     from robot_rlpd.learner.tuning import MatmulPrecision
 
 DEFAULT_ENV_STEPS = 100_000
-_S = TypeVar("_S")
 PresetName = Literal["quickstart", "robot", "adroit", "antmaze", "locomotion", "pixels"]
 
 
@@ -63,6 +58,11 @@ class TrainCommand:
     """task: the task's own; sparse: 0 where solved, else -1; stored: as recorded."""
     success_when: str = ""
     """Condition that decides success, such as "observation[28] >= 1.35"."""
+    success: Literal["task", "robot", "classifier"] = "task"
+    """Who says what is solved. task: the task, from observations; robot: the robot's signal "success"; classifier:
+    --classifier. With the last two the reward is 0 where solved, which ends the episode, and -1 elsewhere."""
+    classifier: Path | None = None
+    """File of a success classifier, as written by robot-rlpd reward train; for --success classifier."""
     env_kwargs: str = ""
     """JSON object: arguments of a gymnasium environment, or cameras, image_size, randomization, previous_actions of a
     simulated task."""
@@ -132,10 +132,10 @@ def train(command: Annotated[TrainCommand, tyro.conf.arg(name="")]) -> int:
     The run directory holds config.json, metrics.jsonl, checkpoints/ and every episode (episodes.zarr). Ctrl-C saves a
     checkpoint and ends; --resume goes on.
     """
-    from robot_rlpd.learner.cloning_session import CloningSession
     from robot_rlpd.learner.finetune_config import FINETUNE_FILE
     from robot_rlpd.learner.run_directory import read_run_config
     from robot_rlpd.learner.session_config import check_device
+    from robot_rlpd.learner.training_opening import open_training
 
     logging.getLogger("robot_rlpd").setLevel(logging.INFO)
     if command.resume is not None:
@@ -159,14 +159,7 @@ def train(command: Annotated[TrainCommand, tyro.conf.arg(name="")]) -> int:
     check_device(config.device)
     setup = load_task(config.task, config.task_options())
     with stop_on_signals() as should_stop, open_task_robot(setup, config.robot, config.task_options()) as robot:
-        kind = _session_type(config)
-        session: Session | CloningSession
-        if command.resume is not None:
-            session = kind(config, run_dir, robot, setup.task, resume=True)
-        elif config.cloning_steps:
-            session = _new(lambda: CloningSession(config, run_dir, robot, setup.task), config, run_dir)
-        else:
-            session = _new(lambda: kind(config, run_dir, robot, setup.task), config, run_dir)
+        session = open_training(config, run_dir, setup, robot, resume=command.resume is not None)
         sys.stderr.write(f"prior data: {session.prior_report}\n" if config.prior else "no prior data\n")
         reason = session.run(should_stop)
         session.close()
@@ -221,6 +214,8 @@ def resolve(command: TrainCommand) -> SessionConfig:
         seed=command.seed,
         reward=command.reward,
         success_when=command.success_when,
+        success=command.success,
+        classifier=command.classifier,
         env_kwargs=parse_json_object(command.env_kwargs, field="env_kwargs"),
         max_episode_steps=command.max_episode_steps,
         one_replay=command.one_replay,
@@ -246,30 +241,6 @@ def _matmul_precision(rlpd: RLPDConfig, device: str) -> MatmulPrecision:
     if device != "cpu":
         return "highest"
     return choose_matmul_precision(rlpd.ensemble_size, rlpd.batch_size, max(rlpd.hidden_dims))
-
-
-def _session_type(config: SessionConfig) -> type[Session]:
-    if config.listen:
-        from robot_rlpd.learner.listening import ListeningSession
-
-        return ListeningSession
-    from robot_rlpd.learner.session import Session
-
-    return Session
-
-
-def _new(make: Callable[[], _S], config: SessionConfig, run_dir: Path) -> _S:
-    """A session that cannot start leaves no run directory in the way of the next try."""
-    from robot_rlpd.learner.run_directory import prepare_run_directory
-
-    try:
-        prepare_run_directory(config, run_dir)
-        return make()
-    except RunDirectoryError:  # it holds something of somebody else
-        raise
-    except BaseException:
-        shutil.rmtree(run_dir, ignore_errors=True)
-        raise
 
 
 def _told(result: dict[str, Any]) -> str:

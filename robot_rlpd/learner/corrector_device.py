@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from robot_rlpd.errors import ConfigError
 from robot_rlpd.learner.buttons import Buttons, buttons_of
-from robot_rlpd.learner.interventions import Corrector, corrector_of
+from robot_rlpd.learner.interventions import Corrector, HandsOn, LateCorrector, StuckCorrector
 from robot_rlpd.registry import load_entry_point
+from robot_rlpd.robot import Expert, Policy, Source
 from robot_rlpd.specs import RobotSpec
 from robot_rlpd.task import TaskSetup
 
@@ -63,13 +65,8 @@ class CorrectorDevice:
         options = CorrectorOptions(spec=spec, setup=setup, argument=argument, noise=finetune.corrector_noise, seed=seed)
         self._device = make(options)
         self.buttons = buttons_of(self._device)
-        self.corrector = corrector_of(
-            self._device,
-            spec.action,
-            spec.control_rate_hz,
-            self.buttons or Buttons(list),
-            after_steps=round(finetune.takeover_after * setup.task.max_episode_steps),
-        )
+        buttons, limit = self.buttons or Buttons(list), setup.task.max_episode_steps
+        self.corrector = corrector_of(self._device, finetune, spec, buttons, max_episode_steps=limit)
 
     def stop_asked(self) -> bool:
         """Whether its operator pressed quit, now or before."""
@@ -81,3 +78,22 @@ class CorrectorDevice:
     def __exit__(self, *_: object) -> None:
         if hasattr(self._device, "close"):
             self._device.close()
+
+
+def corrector_of(
+    device: Policy, finetune: FinetuneConfig, spec: RobotSpec, buttons: Buttons, *, max_episode_steps: int
+) -> Corrector:
+    """Who takes over with a device: a person by touching it, a script when the policy is stuck, or late.
+
+    Raises:
+        ConfigError: A script that is to see that the policy is stuck, and cannot.
+    """
+    if device.source is Source.HUMAN:
+        return HandsOn(device, spec.action, spec.control_rate_hz, buttons)
+    if finetune.takeover == "late":
+        return LateCorrector(device, round(finetune.takeover_after * max_episode_steps))
+    if not isinstance(device, Expert):
+        hint = "--takeover late takes over after a part of the time limit"
+        message = "this device does not see how far it is, so not who is stuck either"
+        raise ConfigError(message, field="intervene", found=finetune.intervene, hint=hint)
+    return StuckCorrector(device, max(1, round(finetune.stuck_s * spec.control_rate_hz)))

@@ -14,7 +14,7 @@ import tyro
 
 from robot_rlpd.errors import ConfigError
 from robot_rlpd.interrupt import stop_on_signals
-from robot_rlpd.learner.finetune_config import ResetKind, SuccessKind
+from robot_rlpd.learner.finetune_config import ResetKind, SuccessKind, TakeoverKind
 from robot_rlpd.learner.task_robot import open_task_robot
 from robot_rlpd.task import load_task
 
@@ -54,8 +54,13 @@ class FinetuneCommand:
     """auto: the robot resets itself and its scene; prompt: a person does, and confirms each."""
     intervene: str = ""
     """Device of who may take over: keyboard, gamepad, spacemouse, browser; scripted stands in for a person."""
+    takeover: TakeoverKind = "stuck"
+    """When a scripted device takes over. stuck: after --stuck-s without progress, and it gives back when half of the
+    way that was left is done; late: after --takeover-after of the time limit, for the rest of the episode."""
+    stuck_s: float = 1.0
+    """Time without progress after which the policy counts as stuck [s]."""
     takeover_after: float = 0.5
-    """Part of the time limit of an episode after which a scripted device takes over, 0 to 1."""
+    """Part of the time limit of an episode after which the policy counts as late, 0 to 1."""
     corrector_noise: float = 0.3
     """Mistakes of a scripted device, 0 to 1."""
     patience_min: float = 15.0
@@ -104,11 +109,11 @@ def finetune(command: Annotated[FinetuneCommand, tyro.conf.arg(name="")]) -> int
     Looks whether everything is ready, prints the plan, evaluates the starting policy, then trains with RLPD. Ctrl-C
     saves and ends; --resume goes on.
     """
-    from robot_rlpd.learner.attendance import agreed, attended, judge
+    from robot_rlpd.learner.attendance import agreed, attended, classifier_of, judge
     from robot_rlpd.learner.checkpoint import BEST, load_checkpoint
     from robot_rlpd.learner.corrector_device import CorrectorDevice
     from robot_rlpd.learner.finetune_config import START, read_finetune_config
-    from robot_rlpd.learner.finetune_opening import classifier_of, look, open_session
+    from robot_rlpd.learner.finetune_opening import look, open_session
     from robot_rlpd.learner.finetune_plan import plan
     from robot_rlpd.learner.finetune_report import told
     from robot_rlpd.learner.finetune_resolve import extended, resolve
@@ -134,8 +139,8 @@ def finetune(command: Annotated[FinetuneCommand, tyro.conf.arg(name="")]) -> int
         should_stop = stack.enter_context(stop_on_signals())
         driver = stack.enter_context(open_task_robot(setup, config.robot, config.task_options()))
         device = stack.enter_context(CorrectorDevice(asked, driver.spec, setup, seed=config.seed))
-        classifier = classifier_of(asked, run_dir, driver.spec, resumed=resumed)
-        task = judge(setup, asked, classifier)
+        classifier = classifier_of(asked.classifier, run_dir, driver.spec, resumed=resumed)
+        task = judge(setup, asked.success, classifier)
         robot = attended(driver, asked, device, should_stop, classifier)
         checks = look(start, robot, config, task)
         sys.stderr.write(plan(config, asked, start))

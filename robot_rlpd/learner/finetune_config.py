@@ -8,14 +8,14 @@ from typing import Literal
 
 from robot_rlpd.config import read_config
 from robot_rlpd.errors import ConfigError, RunDirectoryError
+from robot_rlpd.learner.session_config import check_classifier
 
 FINETUNE_FILE = "finetune.json"
 START = "start.pt"
 """Checkpoint of the policy that the session began with; never written again but for its evaluation."""
-CLASSIFIER = "classifier.onnx"
-"""The session's copy of the file that says what is solved."""
 SuccessKind = Literal["task", "robot", "operator", "classifier"]
 ResetKind = Literal["auto", "prompt"]
+TakeoverKind = Literal["stuck", "late"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +37,13 @@ class FinetuneConfig:
     """Device of who may take over, NAME or NAME:ARGUMENT; empty for nobody."""
     corrector_noise: float = 0.3
     """Mistakes of a scripted corrector, 0 to 1."""
+    takeover: TakeoverKind = "late"
+    """When a scripted corrector takes over: while the policy makes no progress, or for the rest of an episode that is
+    not solved in time; the default is what sessions did that do not say."""
+    stuck_s: float = 1.0
+    """Time without progress after which a policy counts as stuck, > 0 [s]."""
     takeover_after: float = 0.5
-    """Part of an episode's time limit after which a scripted corrector takes over, 0 to 1."""
+    """Part of an episode's time limit after which a policy counts as late, 0 to 1."""
     patience_min: float = 15.0
     """How long to wait for a robot that is gone, >= 0 [min]."""
 
@@ -53,12 +58,11 @@ class FinetuneConfig:
         for name in ("corrector_noise", "takeover_after"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ConfigError(field=name, found=getattr(self, name), allowed="0 to 1")
+        if not 0.0 < self.stuck_s < float("inf"):
+            raise ConfigError(field="stuck_s", found=self.stuck_s, allowed="> 0 and finite")
         if not 0.0 <= self.patience_min < float("inf"):
             raise ConfigError(field="patience_min", found=self.patience_min, allowed=">= 0 and finite")
-        if (self.success == "classifier") != (self.classifier is not None):
-            hint = "made by robot-rlpd reward train"
-            allowed = "a file together with --success classifier, none with another"
-            raise ConfigError(field="classifier", found=str(self.classifier or "none"), allowed=allowed, hint=hint)
+        check_classifier(self.success, self.classifier)
         if self.success == "operator" and not self.intervene:
             hint = "such as --intervene keyboard: its buttons say success and failure"
             raise ConfigError("needs a device with buttons", field="intervene", found="none", hint=hint)

@@ -8,37 +8,19 @@ from typing import TYPE_CHECKING
 
 from robot_rlpd.errors import RobotError, RunDirectoryError
 from robot_rlpd.learner.finetune import FinetuneSession
-from robot_rlpd.learner.finetune_config import CLASSIFIER
 from robot_rlpd.learner.preflight import Preflight
 from robot_rlpd.learner.starting import prepare_finetuning
-from robot_rlpd.registry import load_entry_point
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from robot_rlpd.classified import SuccessClassifier
     from robot_rlpd.learner.checkpoint import Checkpoint
     from robot_rlpd.learner.corrector_device import CorrectorDevice
     from robot_rlpd.learner.finetune_config import FinetuneConfig
     from robot_rlpd.learner.preflight import Check
     from robot_rlpd.learner.session_config import SessionConfig
     from robot_rlpd.robot import Robot
-    from robot_rlpd.specs import RobotSpec
     from robot_rlpd.task import Task
-
-
-def classifier_of(asked: FinetuneConfig, run_dir: Path, spec: RobotSpec, *, resumed: bool) -> SuccessClassifier | None:
-    """Who says what is solved, where a classifier does; a session keeps a copy of its file.
-
-    Raises:
-        DataError: The file cannot be read or is no classifier.
-        MismatchError: It was trained for another robot; names the differing field.
-    """
-    if asked.classifier is None:
-        return None
-    open_classifier = load_entry_point("robot_rlpd.classifiers", "onnx", field="classifier")
-    opened: SuccessClassifier = open_classifier(run_dir / CLASSIFIER if resumed else asked.classifier, spec)
-    return opened
 
 
 def look(start: Checkpoint, robot: Robot, config: SessionConfig, task: Task) -> list[Check]:

@@ -40,6 +40,8 @@ def resolve(command: FinetuneCommand, start: Checkpoint) -> tuple[SessionConfig,
         resets=command.resets,
         intervene=command.intervene,
         corrector_noise=command.corrector_noise,
+        takeover=command.takeover,
+        stuck_s=command.stuck_s,
         takeover_after=command.takeover_after,
         patience_min=command.patience_min,
     )

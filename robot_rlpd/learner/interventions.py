@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -13,13 +14,17 @@ if TYPE_CHECKING:
 
     from robot_rlpd.episode import Episode, Step
     from robot_rlpd.learner.buttons import Buttons
-    from robot_rlpd.robot import Action, Observation, Policy
+    from robot_rlpd.robot import Action, Expert, Observation, Policy
     from robot_rlpd.specs import ActionSpec
 
 INTERVENED = "intervened"
 """Signal of a robot at which a person takes over: the executed action was hers, whoever commanded."""
 RELEASE_S = 0.5
 """A person who touches nothing for so long gives back [s]."""
+PROGRESS_M = 0.005
+"""A way that is shorter than ever by less than this is not progress [m]."""
+GIVE_BACK = 0.5
+"""Who took over gives back when so much of the way that was left then is left."""
 TOUCHED = 1e-3
 """Part of a component's range that counts as a touch."""
 
@@ -94,6 +99,46 @@ class LateCorrector:
         return self._expert(observation) if self._steps > self._after_steps else None
 
 
+class StuckCorrector:
+    """A script takes over where the policy makes no progress, and gives back when it has made some.
+
+    Progress is a way to the end, as the script sees it, that is shorter than ever since the policy has acted. A policy
+    that undoes what was done makes none either.
+
+    Args:
+        expert: Solves the task, and sees how far it is from that.
+        patience_steps: Steps without progress that the policy has, at least 1.
+    """
+
+    def __init__(self, expert: Expert, patience_steps: int) -> None:
+        self._expert, self._patience_steps = expert, patience_steps
+        self.source = expert.source
+        self.reset()
+
+    def reset(self) -> None:
+        """The policy acts, and has its patience anew."""
+        self._least_m, self._idle = math.inf, 0
+        self._driving, self._until_m = False, 0.0
+
+    def __call__(self, observation: Observation, proposed: Action) -> Action | None:
+        """The expert's action while the policy is stuck."""
+        del proposed
+        remaining_m = self._expert.remaining_m(observation)
+        if self._driving and remaining_m <= self._until_m:
+            self.reset()
+        if not self._driving and self._is_stuck(remaining_m):
+            self._expert.reset()
+            self._driving, self._until_m = True, GIVE_BACK * remaining_m
+        return self._expert(observation) if self._driving else None
+
+    def _is_stuck(self, remaining_m: float) -> bool:
+        if remaining_m < self._least_m - PROGRESS_M:
+            self._least_m, self._idle = remaining_m, 0
+        else:
+            self._idle += 1
+        return self._idle >= self._patience_steps
+
+
 class HandsOn:
     """A person takes over by moving a device, and gives back by leaving it alone; or with its pause button, both ways.
 
@@ -165,17 +210,3 @@ def sources_of_interventions(episode: Episode) -> NDArray[np.bool_]:
     """`is_intervention` of every step of a recorded episode, `(T,)`."""
     chosen = np.isin(episode.sources, (Source.HUMAN, Source.SCRIPTED))
     return chosen | episode.signals[INTERVENED].astype(np.bool_) if INTERVENED in episode.signals else chosen
-
-
-def corrector_of(
-    device: Policy,
-    action_spec: ActionSpec,
-    control_rate_hz: float,
-    buttons: Buttons,
-    *,
-    after_steps: int,
-) -> Corrector:
-    """Who takes over with a device: a person by touching it, a script when it is late."""
-    if device.source is Source.HUMAN:
-        return HandsOn(device, action_spec, control_rate_hz, buttons)
-    return LateCorrector(device, after_steps)

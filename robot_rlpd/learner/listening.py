@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import queue
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from robot_rlpd.bridge.episodes import Inbox
@@ -13,8 +14,10 @@ from robot_rlpd.episode import Episode, Step
 from robot_rlpd.learner import bridge_figures
 from robot_rlpd.learner.checkpoint import Checkpoint
 from robot_rlpd.learner.session import Session
+from robot_rlpd.outcomes import judge_steps
 from robot_rlpd.registry import load_entry_point
 from robot_rlpd.robot import Source, StepResult
+from robot_rlpd.task import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,13 +41,24 @@ class ListeningSession(Session):
     Args:
         config: What was asked for; `listen` is the address.
         run_dir: Exists already.
-        robot: Gives the spec, and evaluates; not driven for training.
+        robot: Gives the spec of what actors record; not driven for training.
         task: Judges the episodes of the actors.
+        evaluated: The robot that evaluations run on, with whoever judges it there; `robot` itself by default.
         resume: Go on from the newest checkpoint and the recorded episodes.
     """
 
-    def __init__(self, config: SessionConfig, run_dir: Path, robot: Robot, task: Task, *, resume: bool = False) -> None:
+    def __init__(
+        self,
+        config: SessionConfig,
+        run_dir: Path,
+        robot: Robot,
+        task: Task,
+        *,
+        evaluated: Robot | None = None,
+        resume: bool = False,
+    ) -> None:
         super().__init__(config, run_dir, robot, task, resume=resume)
+        self.robot = evaluated or robot
         self._arrived: queue.SimpleQueue[Episode] = queue.SimpleQueue()
         self._shelf = Shelf()
         self._export: Callable[[Checkpoint], bytes] = load_entry_point("robot_rlpd.policy_exporters", "exploring")
@@ -76,9 +90,11 @@ class ListeningSession(Session):
             except queue.Empty:
                 continue
             self.online.start_episode()
+            success = False
             for step in steps_of(episode, self.task):
+                success = step.outcome.success or (success and not self.task.success_at_end)
                 self.on_step(step)
-            self.on_end(episode)
+            self.on_end(replace(episode, info=replace(episode.info, success=success)))
             self._publish()
             return
 
@@ -116,15 +132,18 @@ def steps_of(episode: Episode, task: Task) -> Iterator[Step]:
     Ends where the task says that the episode terminated, and before a step whose next observation is missing.
     """
     rows = len(episode) if episode.has_final_observation else len(episode) - 1
+    observations = {name: array[:rows] for name, array in episode.observations.items()}
+    followings = {name: array[1 : rows + 1] for name, array in episode.observations.items()}
+    signals = {name: array[:rows] for name, array in episode.signals.items()}
+    outcomes = judge_steps(task, observations, episode.executed_actions[:rows], signals, followings)
     for t in range(rows):
-        observation, following = (
-            {name: array[row] for name, array in episode.observations.items()} for row in (t, t + 1)
+        observation, following, said = (
+            {name: array[t] for name, array in part.items()} for part in (observations, followings, signals)
         )
-        signals = {name: array[t] for name, array in episode.signals.items()}
-        executed = episode.executed_actions[t]
-        outcome = task.evaluate(observation, executed, signals, following)
-        result = StepResult(following, executed, signals, float(episode.robot_times_s[t + 1]))
+        executed, terminated = episode.executed_actions[t], bool(outcomes.terminated[t])
+        result = StepResult(following, executed, said, float(episode.robot_times_s[t + 1]))
         source, wall_time_s = Source(int(episode.sources[t])), float(episode.wall_times_s[t + 1])
+        outcome = Outcome(reward=float(outcomes.rewards[t]), terminated=terminated, success=bool(outcomes.successes[t]))
         yield Step(observation, episode.actions[t], source, result, executed, outcome, wall_time_s)
-        if outcome.terminated:
+        if terminated:
             return

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CONFIG_FILE, CHECKPOINTS, EPISODES = "config.json", "checkpoints", "episodes.zarr"
+CLASSIFIER = "classifier.onnx"
+"""The run's copy of the file that says what is solved."""
 
 
 def prepare_run_directory(config: SessionConfig, run_dir: Path) -> None:

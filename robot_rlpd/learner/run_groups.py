@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-SEED_FIELDS = ("seed", "run_id", "robot", "device", "threads", "compile_update")
+SEED_FIELDS = ("seed", "run_id", "robot", "device", "threads", "matmul_precision", "compile_update")
 """Configuration fields in which runs of one group may differ."""
+LATER_FIELDS = {"success": "task", "classifier": None}
+"""What runs of versions without these fields did."""
 LENGTH_FIELDS = (
     "env_steps",
     "eval_every",
@@ -51,6 +53,7 @@ def _comparable(run_dir: Path) -> dict[str, Any]:
         config = json.loads((run_dir / "config.json").read_text())
     except (OSError, json.JSONDecodeError):
         raise RunDirectoryError("no run directory: its config.json cannot be read", field=str(run_dir)) from None
+    config = LATER_FIELDS | config
     flat = {name: value for name, value in config.items() if name not in (*SEED_FIELDS, *LENGTH_FIELDS, "rlpd")}
     # Each seed may have demonstrations of its own; whether there are any is what counts.
     flat["prior"] = "yes" if config["prior"] else "none"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -14,6 +14,7 @@ from robot_rlpd.learner.rlpd import RLPDConfig
 from robot_rlpd.learner.tuning import MatmulPrecision
 from robot_rlpd.task import RewardKind, TaskOptions
 
+TrainSuccess = Literal["task", "robot", "classifier"]
 LARGE_UPDATE_PARAMETERS = 200_000
 """Critic parameters from which a second thread pays; below, the cost per operation dominates."""
 
@@ -52,6 +53,10 @@ class SessionConfig:
     """Where the reward comes from."""
     success_when: str = ""
     """Condition that decides success, empty for the task's own."""
+    success: TrainSuccess = "task"
+    """Who says what is solved: the task, the robot's signal, or a classifier."""
+    classifier: Path | None = None
+    """Where that classifier came from; the run keeps a copy."""
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     """Passed to a Gymnasium environment."""
     max_episode_steps: int | None = None
@@ -94,10 +99,6 @@ class SessionConfig:
         if bool(self.cameras) != (self.rlpd.pixels is not None):
             allowed = "some with rlpd.pixels, none without"
             raise ConfigError(field="cameras", found=self.cameras or "none", allowed=allowed)
-        if self.cameras and (self.listen or self.cloning_steps):
-            what = "listen" if self.listen else "cloning_steps"
-            hint = "train on a robot or in simulation, or without --cameras"
-            raise ConfigError("reads no cameras", field=what, found=getattr(self, what), allowed="none", hint=hint)
         if self.eval_episodes < 1:
             raise ConfigError(field="eval_episodes", found=self.eval_episodes, allowed=">= 1")
         if self.prior_weights and (len(self.prior_weights) != len(self.prior) or self.one_replay):
@@ -105,6 +106,11 @@ class SessionConfig:
             raise ConfigError(field="prior_weights", found=len(self.prior_weights), allowed=allowed)
         if any(not 0.0 < weight < float("inf") for weight in self.prior_weights):
             raise ConfigError(field="prior_weights", found=min(self.prior_weights), allowed="> 0 and finite")
+        check_classifier(self.success, self.classifier)
+        given = "success_when" if self.success_when else "reward" if self.reward == "stored" else ""
+        if self.success != "task" and given:
+            allowed = f"with --success task; {self.success} says it by itself"
+            raise ConfigError(field=given, found=getattr(self, given), allowed=allowed)
         if self.time_limit_min is not None and not self.time_limit_min > 0:
             raise ConfigError(field="time_limit_min", found=self.time_limit_min, allowed="> 0 minutes")
 
@@ -121,6 +127,18 @@ class SessionConfig:
             env_kwargs=self.env_kwargs,
             max_episode_steps=self.max_episode_steps,
         )
+
+
+def check_classifier(success: str, classifier: Path | None) -> None:
+    """Refuse a classifier that is not asked, and a missing one.
+
+    Raises:
+        ConfigError: Names what goes together.
+    """
+    if (success == "classifier") != (classifier is not None):
+        hint = "made by robot-rlpd reward train"
+        allowed = "a file together with --success classifier, none with another"
+        raise ConfigError(field="classifier", found=str(classifier or "none"), allowed=allowed, hint=hint)
 
 
 def check_device(name: str) -> None:

@@ -10,8 +10,8 @@ import torch
 
 from robot_rlpd.config import write_config
 from robot_rlpd.learner.checkpoint import LATEST, Checkpoint, save_checkpoint
-from robot_rlpd.learner.finetune_config import CLASSIFIER, FINETUNE_FILE, START
-from robot_rlpd.learner.run_directory import CHECKPOINTS, EPISODES, prepare_run_directory
+from robot_rlpd.learner.finetune_config import FINETUNE_FILE, START
+from robot_rlpd.learner.run_directory import CHECKPOINTS, CLASSIFIER, EPISODES, prepare_run_directory
 from robot_rlpd.specs import check_contract
 
 if TYPE_CHECKING:

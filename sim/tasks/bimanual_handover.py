@@ -9,14 +9,14 @@ import numpy as np
 from robot_rlpd.robot import Source
 from sim.arm import MAX_OPENING_M, TWO_ARMS
 from sim.expert import ScriptedExpert
-from sim.grasping import GraspFromAbove
+from sim.grasping import GRASP_M, GraspFromAbove
 from sim.scene import Scene, Start
 from sim.sim_task import SimTask
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from robot_rlpd.robot import Action, Observation, Policy
+    from robot_rlpd.robot import Action, Expert, Observation
     from robot_rlpd.task import TaskOptions, TaskSetup
 
 MAX_EPISODE_STEPS = 120
@@ -108,6 +108,17 @@ def _approach(observation: Observation, arm: str, error: NDArray[np.float64]) ->
     return GRASP.next(there, float(observation[f"{arm}gripper_opening"][0]))
 
 
+def remaining_m(observation: Observation) -> float:
+    """The bar's way to the meeting place, each hand's to its own, and the grasps that are still to be done."""
+    if is_held(observation, "right_"):
+        return max(RELEASED_OPENING_M - float(observation["left_gripper_opening"][0]), 0.0)
+    waiting = MEETING + SIDES["right_"] - observation["right_tcp_position"]
+    left = float(np.linalg.norm(_to_meeting(observation))) + float(np.linalg.norm(waiting)) + 2.0 * GRASP_M
+    if is_held(observation, "left_"):
+        return left
+    return left + float(np.linalg.norm(_grip_from_tcp(observation, "left_"))) + GRASP_M
+
+
 class BimanualExpert:
     """Two hands that make their mistakes each on its own."""
 
@@ -116,7 +127,7 @@ class BimanualExpert:
     def __init__(self, noise: float, seed: int) -> None:
         plans = (plan_left, plan_right)
         self._hands = [
-            ScriptedExpert(plan, gain=0.8, noise=noise, seed=2 * seed + hand, clumsiness=0.6)
+            ScriptedExpert(plan, remaining_m, gain=0.8, noise=noise, seed=2 * seed + hand, clumsiness=0.6)
             for hand, plan in enumerate(plans)
         ]
 
@@ -129,8 +140,12 @@ class BimanualExpert:
         """The next action of both arms."""
         return np.concatenate([hand(observation) for hand in self._hands])
 
+    def remaining_m(self, observation: Observation) -> float:
+        """The way that is left for both."""
+        return remaining_m(observation)
 
-def make_expert(noise: float, seed: int) -> Policy:
+
+def make_expert(noise: float, seed: int) -> Expert:
     """The scripted expert."""
     return BimanualExpert(noise, seed)
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sim.expert import ScriptedExpert
-from sim.grasping import GraspFromAbove
+from sim.grasping import GRASP_M, GraspFromAbove
 from sim.scene import Scene, Start
 from sim.sim_task import SimTask
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from robot_rlpd.robot import Observation, Policy
+    from robot_rlpd.robot import Expert, Observation
     from robot_rlpd.task import TaskOptions, TaskSetup
 
 MAX_EPISODE_STEPS = 100
@@ -66,9 +66,19 @@ def plan(observation: Observation, error: NDArray[np.float64]) -> tuple[NDArray[
     return GRASP.next(there, float(observation["gripper_opening"][0]))
 
 
-def make_expert(noise: float, seed: int) -> Policy:
+def remaining_m(observation: Observation) -> float:
+    """How far the drawer is to come out still, and before that the way to its handle."""
+    to_open = max(OPEN_M - float(observation["drawer_opening"][0]), 0.0)
+    return (
+        to_open
+        if is_grasped(observation)
+        else to_open + float(np.linalg.norm(observation["handle_from_tcp"])) + GRASP_M
+    )
+
+
+def make_expert(noise: float, seed: int) -> Expert:
     """The scripted expert."""
-    return ScriptedExpert(plan, gain=0.8, noise=noise, seed=seed, clumsiness=0.6)
+    return ScriptedExpert(plan, remaining_m, gain=0.8, noise=noise, seed=seed, clumsiness=0.6)
 
 
 TASK = SimTask(

@@ -13,7 +13,7 @@ from sim.sim_task import SimTask
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from robot_rlpd.robot import Observation, Policy
+    from robot_rlpd.robot import Expert, Observation
     from robot_rlpd.task import TaskOptions, TaskSetup
 
 MAX_EPISODE_STEPS = 100
@@ -64,9 +64,15 @@ def plan(observation: Observation, error: NDArray[np.float64]) -> tuple[NDArray[
     return np.array([*there, max(-above - 0.004, -0.02)]), 0.0
 
 
-def make_expert(noise: float, seed: int) -> Policy:
+def remaining_m(observation: Observation) -> float:
+    """Aside to the hole's middle, and down to the depth."""
+    x, y, z = observation["hole_from_tip"]
+    return float(np.hypot(x, y)) + max(DEPTH_M - float(z), 0.0)
+
+
+def make_expert(noise: float, seed: int) -> Expert:
     """The scripted expert."""
-    return ScriptedExpert(plan, gain=0.8, noise=noise, seed=seed, clumsiness=0.25)
+    return ScriptedExpert(plan, remaining_m, gain=0.8, noise=noise, seed=seed, clumsiness=0.25)
 
 
 TASK = SimTask(

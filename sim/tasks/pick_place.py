@@ -8,14 +8,14 @@ import numpy as np
 
 from sim.arm import CUBE_SIZE_M
 from sim.expert import ScriptedExpert
-from sim.grasping import GraspFromAbove
+from sim.grasping import GRASP_M, GraspFromAbove
 from sim.scene import Scene, Start
 from sim.sim_task import SimTask
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from robot_rlpd.robot import Observation, Policy
+    from robot_rlpd.robot import Expert, Observation
     from robot_rlpd.task import TaskOptions, TaskSetup
 
 MAX_EPISODE_STEPS = 60
@@ -69,9 +69,17 @@ def plan(observation: Observation, error: NDArray[np.float64]) -> tuple[NDArray[
     return GRASP.next(there, float(observation["gripper_opening"][0]))
 
 
-def make_expert(noise: float, seed: int) -> Policy:
+def remaining_m(observation: Observation) -> float:
+    """The cube's way to the target, and before that the gripper's to the cube."""
+    to_target = float(np.linalg.norm(observation["target_from_cube"]))
+    return (
+        to_target if is_held(observation) else to_target + float(np.linalg.norm(observation["cube_from_tcp"])) + GRASP_M
+    )
+
+
+def make_expert(noise: float, seed: int) -> Expert:
     """The scripted expert."""
-    return ScriptedExpert(plan, gain=0.8, noise=noise, seed=seed)
+    return ScriptedExpert(plan, remaining_m, gain=0.8, noise=noise, seed=seed)
 
 
 TASK = SimTask(

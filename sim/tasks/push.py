@@ -13,7 +13,7 @@ from sim.sim_task import SimTask
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from robot_rlpd.robot import Observation, Policy
+    from robot_rlpd.robot import Expert, Observation
     from robot_rlpd.task import TaskOptions, TaskSetup
 
 MAX_EPISODE_STEPS = 100
@@ -83,9 +83,18 @@ def plan(observation: Observation, error: NDArray[np.float64]) -> tuple[NDArray[
     return np.array([*(begin if clear else (0.0, 0.0)), rise]), 0.0
 
 
-def make_expert(noise: float, seed: int) -> Policy:
+def remaining_m(observation: Observation) -> float:
+    """The block's way to the target, and as long as the gripper is not behind it, its way there, seen from above."""
+    block, way = observation["block_from_tcp"][:2].astype(np.float64), observation["target_from_block"][:2]
+    distance = float(np.linalg.norm(way))
+    along = way / (distance + 1e-6)
+    behind, aside = float(block @ along), float(block @ np.array([-along[1], along[0]]))
+    return distance + float(np.hypot(max(BEHIND_M / 2.0 - behind, 0.0), aside))
+
+
+def make_expert(noise: float, seed: int) -> Expert:
     """The scripted expert."""
-    return ScriptedExpert(plan, gain=0.8, noise=noise, seed=seed)
+    return ScriptedExpert(plan, remaining_m, gain=0.8, noise=noise, seed=seed)
 
 
 TASK = SimTask(

@@ -14,7 +14,7 @@ from sim.sim_task import SimTask
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from robot_rlpd.robot import Observation, Policy
+    from robot_rlpd.robot import Expert, Observation
     from robot_rlpd.task import TaskOptions, TaskSetup
 
 MAX_EPISODE_STEPS = 40
@@ -43,9 +43,14 @@ def plan(observation: Observation, error: NDArray[np.float64]) -> tuple[NDArray[
     return observation["target_from_tcp"] + error, MAX_OPENING_M
 
 
-def make_expert(noise: float, seed: int) -> Policy:
+def remaining_m(observation: Observation) -> float:
+    """The way to the target."""
+    return float(np.linalg.norm(observation["target_from_tcp"]))
+
+
+def make_expert(noise: float, seed: int) -> Expert:
     """The scripted expert."""
-    return ScriptedExpert(plan, gain=0.8, noise=noise, seed=seed)
+    return ScriptedExpert(plan, remaining_m, gain=0.8, noise=noise, seed=seed)
 
 
 TASK = SimTask(

@@ -41,6 +41,17 @@ def test_the_expert_solves_the_task_with_and_without_mistakes(module: ModuleType
     assert all(set(episode.sources) == {Source.SCRIPTED} for episode in done)
 
 
+@ALL
+def test_the_way_that_is_left_is_most_of_all_in_the_beginning_and_next_to_none_in_the_end(module: ModuleType) -> None:
+    judge = module.make_expert(0.0, 0)
+    for episode in episodes(module.setup("", TaskOptions()), expert(module.setup("", TaskOptions()), 0.0), 5):
+        rows = [{name: array[row] for name, array in episode.observations.items()} for row in range(len(episode) + 1)]
+        left_m = [judge.remaining_m(row) for row in rows]
+        assert left_m[0] > 0.5 * max(left_m)
+        assert 0.0 <= left_m[-1] < 0.35 * left_m[0]
+        assert judge.remaining_m(rows[len(rows) // 2]) < left_m[0]
+
+
 @pytest.mark.parametrize("module", [reach, pick_place])
 def test_the_expert_solves_simple_tasks_however_clumsy(module: ModuleType) -> None:
     setup = module.setup("", TaskOptions())

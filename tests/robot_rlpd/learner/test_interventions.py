@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from robot_rlpd.errors import ConfigError
 from robot_rlpd.learner.buttons import Buttons
-from robot_rlpd.learner.interventions import HandsOn, InterventionPolicy, LateCorrector, corrector_of
-from robot_rlpd.robot import Action, Observation, Source
+from robot_rlpd.learner.corrector_device import corrector_of
+from robot_rlpd.learner.finetune_config import FinetuneConfig, TakeoverKind
+from robot_rlpd.learner.interventions import HandsOn, InterventionPolicy, LateCorrector, StuckCorrector
+from robot_rlpd.robot import Action, Observation, Policy, Source
 from robot_rlpd.specs import ActionComponent, ActionSpec
-from robot_rlpd.testing import FakePolicy
+from robot_rlpd.testing import FakePolicy, fake_spec
 
 ARM = ActionSpec(
     components=(
@@ -134,10 +139,73 @@ def test_a_script_takes_over_when_it_is_late_and_not_before() -> None:
         assert chosen == [(False, Source.POLICY)] * 3 + [(True, Source.SCRIPTED)] * 2
 
 
-def test_who_takes_over_with_a_device_depends_on_who_operates_it() -> None:
-    buttons = Buttons(list)
-    assert isinstance(corrector_of(Device(STILL), ARM, RATE_HZ, buttons, after_steps=1), HandsOn)
-    assert isinstance(corrector_of(FakePolicy(), ARM, RATE_HZ, buttons, after_steps=1), LateCorrector)
+class Seeing(FakePolicy):
+    """An expert that sees how far it is."""
+
+    def remaining_m(self, observation: Observation) -> float:
+        return float(observation["left"])
+
+
+def sources_over(ways_m: list[float], patience_steps: int = 3) -> str:
+    """Who acts while the way that is left is as given: P the policy, S the script."""
+    policy = InterventionPolicy(Constant(0.0, 0.0), StuckCorrector(Seeing(), patience_steps))
+    policy.reset()
+    sources = []
+    for left in ways_m:
+        nowhere = np.zeros(2, np.float32)
+        policy({"left": np.array(left), "position": nowhere, "target": nowhere})
+        sources.append("S" if policy.source is Source.SCRIPTED else "P")
+    return "".join(sources)
+
+
+def test_a_policy_that_gets_on_is_left_alone_however_long_it_takes() -> None:
+    assert sources_over([1.0 - 0.01 * step for step in range(90)]) == 90 * "P"
+
+
+def test_a_policy_that_stands_still_is_taken_over_when_patience_is_at_its_end() -> None:
+    assert sources_over([1.0, 0.9, 0.9, 0.899, 0.898, 0.897]) == "PPPPSS"
+
+
+def test_going_back_is_no_progress_and_neither_is_making_up_for_it() -> None:
+    assert sources_over([0.5, 0.6, 0.55, 0.51, 0.5]) == "PPPSS"
+
+
+def test_the_script_gives_back_when_half_of_the_way_is_done_and_the_policy_has_its_patience_anew() -> None:
+    assert sources_over([0.4, 0.4, 0.4, 0.4, 0.3, 0.21, 0.2, 0.2, 0.2, 0.2, 0.2]) == "PPPSSSPPPSS"
+
+
+def test_an_episode_after_one_that_was_taken_over_begins_with_the_policy() -> None:
+    policy = InterventionPolicy(Constant(0.0, 0.0), StuckCorrector(Seeing(), 1))
+    there = {"left": np.array(0.3), "position": np.zeros(2, np.float32), "target": np.zeros(2, np.float32)}
+    sources = []
+    for _ in range(2):
+        policy.reset()
+        for _ in range(2):
+            policy(there)
+            sources.append(policy.source)
+    assert sources == 2 * [Source.POLICY, Source.SCRIPTED]
+
+
+@pytest.mark.parametrize(
+    ("device", "takeover", "expected"),
+    [
+        (Device(STILL), "stuck", HandsOn),
+        (Device(STILL), "late", HandsOn),
+        (FakePolicy(), "late", LateCorrector),
+        (Seeing(), "stuck", StuckCorrector),
+    ],
+)
+def test_who_takes_over_with_a_device_depends_on_who_operates_it(
+    device: Policy, takeover: TakeoverKind, expected: type
+) -> None:
+    finetune = FinetuneConfig(start=Path("start"), minutes=1.0, intervene="some", takeover=takeover)
+    assert isinstance(corrector_of(device, finetune, fake_spec(), Buttons(list), max_episode_steps=9), expected)
+
+
+def test_a_script_that_does_not_see_who_is_stuck_is_refused() -> None:
+    finetune = FinetuneConfig(start=Path("start"), minutes=1.0, intervene="some", takeover="stuck")
+    with pytest.raises(ConfigError, match=r"intervene: .*found some; --takeover late"):
+        corrector_of(FakePolicy(), finetune, fake_spec(), Buttons(list), max_episode_steps=9)
 
 
 def test_a_button_is_for_who_listens_to_it_and_pressed_once() -> None:

@@ -42,6 +42,21 @@ def test_how_long_runs_go_on_and_how_often_they_are_measured_makes_no_other_grou
     assert group_runs([tmp_path / "short", tmp_path / "long"]) == {"short": [tmp_path / "short", tmp_path / "long"]}
 
 
+def test_what_a_machine_was_found_to_be_fast_with_makes_no_other_group(tmp_path: Path) -> None:
+    prepare_run_directory(SessionConfig(task="fake", threads=1, matmul_precision="medium"), tmp_path / "one")
+    prepare_run_directory(SessionConfig(task="fake", threads=2), tmp_path / "two")
+    assert list(group_runs([tmp_path / "one", tmp_path / "two"])) == ["one"]
+
+
+def test_runs_from_before_a_field_was_there_are_of_those_with_its_default(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        prepare_run_directory(SessionConfig(task="fake"), tmp_path / name)
+    config = json.loads((tmp_path / "old" / "config.json").read_text())
+    assert (config.pop("success"), config.pop("classifier")) == ("task", None)
+    (tmp_path / "old" / "config.json").write_text(json.dumps(config))
+    assert list(group_runs([tmp_path / "old", tmp_path / "new"])) == ["old"]
+
+
 def test_runs_of_a_version_without_some_field_are_told_apart(tmp_path: Path) -> None:
     for name in ("old", "new"):
         prepare_run_directory(SessionConfig(task="fake"), tmp_path / name)

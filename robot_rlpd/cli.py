@@ -41,6 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         sys.stdout.write(overview())
         return 0 if arguments else USAGE
+    if arguments[1:] in (["-h"], ["--help"]) and arguments[0] not in entry_points(GROUP) and _is_group(arguments[0]):
+        sys.stdout.write(overview(arguments[0]))
+        return 0
     name, rest = _command(arguments)
     if name not in entry_points(GROUP):
         second = arguments[1:2] if _is_group(arguments[0]) else []
@@ -69,9 +72,9 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(RobotRlpdError(error.strerror or str(error), field=str(error.filename or "")), as_json, FAILED)
 
 
-def overview() -> str:
-    """The list of commands with one line each, read from their sources without importing them."""
-    names = sorted(entry_points(GROUP))
+def overview(group: str = "") -> str:
+    """The commands, or those of a group, with one line each, read from their sources without importing them."""
+    names = sorted(name for name in entry_points(GROUP) if not group or name.startswith(f"{group}."))
     width = max((len(_spoken(n)) for n in names), default=0)
     lines = [f"  {_spoken(name):<{width}}  {_summary(entry_points(GROUP)[name].value)}" for name in names]
     return "\n".join(

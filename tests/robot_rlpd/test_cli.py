@@ -45,6 +45,12 @@ def test_the_overview_lists_every_command_with_one_line_about_it(capsys: Capture
     assert max(map(len, lines)) <= 120
 
 
+def test_the_help_of_a_group_lists_its_commands_alone(capsys: Capture) -> None:
+    assert cli.main(["keys", "--help"]) == 0
+    names = [line.split("  ")[1] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
+    assert names == [name.replace(".", " ") for name in sorted(entry_points(cli.GROUP)) if name.startswith("keys.")]
+
+
 def test_the_overview_imports_no_command() -> None:
     program = (
         "import sys; from robot_rlpd.cli import main; main(['--help'])\n"

@@ -112,6 +112,7 @@ class SafeRobot(ClosingRobot):
         self._motion = MotionFilter(limits, robot.spec) if limits.changes_actions else None
         self.spec = _with_signals(robot.spec) if self._motion else robot.spec
         self.counts = SafetyCounts()
+        self._low, self._high = robot.spec.action.low, robot.spec.action.high
         self._binary = np.array([c.kind == "binary" for c in robot.spec.action.components])
         self._has_binary = bool(self._binary.any())
         self._lock = threading.RLock()
@@ -266,7 +267,7 @@ class SafeRobot(ClosingRobot):
         self._robot.close()
 
     def _bounded(self, action: Action) -> Action:
-        low, high = self.spec.action.low, self.spec.action.high
+        low, high = self._low, self._high
         bounded: Action = np.minimum(np.maximum(action, low), high)
         if self._has_binary:
             snapped = np.where(bounded > (low + high) / 2.0, high, low)
@@ -320,8 +321,10 @@ class SafeRobot(ClosingRobot):
     def _count(self, result: StepResult, reasons: set[str]) -> None:
         """What this filter changed, and what one further inside did."""
         inside = 0 if self._motion is not None else int(result.signals.get(LIMITED_BY, 0))
-        reasons = reasons | {reason for i, reason in enumerate(REASONS) if inside >> i & 1}
         self.counts.steps += 1
+        if not (reasons or inside):
+            return
+        reasons = reasons | {reason for i, reason in enumerate(REASONS) if inside >> i & 1}
         self.counts.clipped_steps += "bounds" in reasons
         self.counts.limited_steps += bool(reasons - {"bounds"})
         for reason in reasons:
@@ -334,18 +337,22 @@ class SafeRobot(ClosingRobot):
         return ""
 
     def _checked(self, result: StepResult) -> StepResult:
+        given, converted = result.observation, {}
         try:
-            observation = {s.name: s.validate(result.observation[s.name]) for s in self.spec.observation}
+            for spec in self.spec.observation:
+                if (array := spec.validate(given[spec.name])) is not given[spec.name]:
+                    converted[spec.name] = array
         except KeyError as error:
             self.stop("observation field missing")
             raise RobotError("the robot returned no such field", field=f"observation.{error.args[0]}") from None
         except Exception as error:
             self.stop(str(error))
             raise
-        same = len(observation) == len(result.observation)
-        if same and all(array is result.observation[name] for name, array in observation.items()):
+        if not converted and len(given) == len(self.spec.observation):
             return result
-        return replace(result, observation=observation)
+        return replace(
+            result, observation={s.name: converted.get(s.name, given[s.name]) for s in self.spec.observation}
+        )
 
 
 def _with_signals(spec: RobotSpec) -> RobotSpec:

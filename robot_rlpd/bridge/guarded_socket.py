@@ -106,7 +106,7 @@ class GuardedSocket:
             identity, frames = self._socket.recv(), receive(self._socket)
         except zmq.Again:
             return None
-        return None if self._malformed[identity] >= MOST_MALFORMED else (identity, frames)
+        return None if self._malformed.get(identity, 0) >= MOST_MALFORMED else (identity, frames)
 
     def malformed(self, identity: bytes) -> None:
         """This peer sent something that cannot be read; too much of it, and nothing from it is read any more."""

@@ -74,6 +74,8 @@ class RobotService:
         self._seat: _Seat | None = None
         self._halted = "not reset yet"
         self._newest: StepResult | None = None
+        self._observed = [(s.name, f"observation.{s.name}") for s in robot.spec.observation]
+        self._signalled = [(s, f"signals.{s.name}") for s in self.robot.spec.signals]
         self._cameras = [s for s in robot.spec.observation if images.is_encodable(s)]
         self._started_s = self._last_command_s = clock.now_s()
         self._looked_s = -math.inf
@@ -92,7 +94,7 @@ class RobotService:
             return self._refuse(error, sequence=0)
         sequence, nonce = 0, ""
         try:
-            if isinstance(message, (Reset, Step)):
+            if isinstance(message, (Step, Reset)):
                 sequence = message.sequence
                 return self._command(message, arrays)
             if isinstance(message, Hello):
@@ -235,12 +237,12 @@ class RobotService:
         return reply
 
     def _arrays(self, result: StepResult) -> dict[str, NDArray[Any]]:
-        arrays = {f"observation.{s.name}": result.observation[s.name] for s in self.robot.spec.observation}
+        arrays = {key: result.observation[name] for name, key in self._observed}
         if self._seat is not None and self._seat.images == wire.JPEG:
             arrays |= {f"observation.{s.name}": _jpeg(result.observation[s.name]) for s in self._cameras}
-        for spec in self.robot.spec.signals:
+        for spec, key in self._signalled:
             if spec.name in result.signals:
-                arrays[f"signals.{spec.name}"] = spec.validate(result.signals[spec.name])
+                arrays[key] = spec.validate(result.signals[spec.name])
         if result.executed_action is not None:
             arrays["executed_action"] = result.executed_action
         return arrays

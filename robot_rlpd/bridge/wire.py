@@ -176,7 +176,8 @@ def encode_step(session: str, sequence: int, action: NDArray[np.float32]) -> lis
     """The frames of a step."""
     arrays = {"action": action}
     layout = layout_of(arrays)
-    return [encode(Step(session, sequence, layout.table, layout.pack(arrays))), *layout.frames(arrays)]
+    header = encode(Step(session, sequence, layout.table, layout.pack(arrays)))
+    return [header, *layout.frames(arrays)] if layout.large else [header]
 
 
 def encode_reply(sequence: int, result: StepResult, arrays: Mapping[str, NDArray[Any]]) -> list[Buffer]:
@@ -201,7 +202,8 @@ def encode_reply(sequence: int, result: StepResult, arrays: Mapping[str, NDArray
         result.dropped_frames,
         result.randomization,
     )
-    return [encode(reply), *layout.frames(arrays)]
+    header = encode(reply)
+    return [header, *layout.frames(arrays)] if layout.large else [header]
 
 
 def encode_seen(

@@ -178,16 +178,19 @@ class SafeRobot(ClosingRobot):
             return self._step(action)
 
     def _step(self, action: Action) -> StepResult:
-        try:
-            action = self.spec.action.validate(action)
-        except Exception as error:
-            self.counts.refused_actions += 1
-            self.stop(str(error))
-            raise
-        bounded = self._bounded(action)
-        # Bytes are compared sooner; they differ for the two zeros as well.
-        is_same = bounded.tobytes() == action.tobytes() or np.array_equal(bounded, action)
-        reasons = set() if is_same else {"bounds"}
+        reasons: set[str] = set()
+        if not self._has_binary and self.spec.action.admits(action):
+            bounded = action.copy()  # the caller may use his array again
+        else:
+            try:
+                action = self.spec.action.validate(action)
+            except Exception as error:
+                self.counts.refused_actions += 1
+                self.stop(str(error))
+                raise
+            bounded = self._bounded(action)
+            if not np.array_equal(bounded, action):
+                reasons.add("bounds")
         applied = bounded
         if self._motion is not None:
             if self._ages.was_held:
@@ -197,8 +200,11 @@ class SafeRobot(ClosingRobot):
         self._applied = applied
         result = self._checked(self._robot.step(applied))
         self._observation = result.observation
-        result = self._labelled(result, bounded, applied, reasons)
-        self._count(result, reasons)
+        if self._motion is not None or result.executed_action is None:
+            result = self._labelled(result, bounded, applied, reasons)
+        self.counts.steps += 1
+        if reasons or result.signals:
+            self._count(result, reasons)
         reason = self._ages.after_step(result.robot_time_s) or self._outside(result.observation)
         if reason:
             self._stop_itself(reason)
@@ -309,7 +315,7 @@ class SafeRobot(ClosingRobot):
     def _labelled(self, result: StepResult, bounded: Action, applied: Action, reasons: set[str]) -> StepResult:
         executed = bounded if result.executed_action is None else result.executed_action
         if self._motion is None:
-            return result if executed is result.executed_action else replace(result, executed_action=executed)
+            return replace(result, executed_action=executed)
         signals = {
             **result.signals,
             APPLIED: np.asarray(executed if result.executed_action is not None else applied, np.float32),
@@ -321,7 +327,6 @@ class SafeRobot(ClosingRobot):
     def _count(self, result: StepResult, reasons: set[str]) -> None:
         """What this filter changed, and what one further inside did."""
         inside = 0 if self._motion is not None else int(result.signals.get(LIMITED_BY, 0))
-        self.counts.steps += 1
         if not (reasons or inside):
             return
         reasons = reasons | {reason for i, reason in enumerate(REASONS) if inside >> i & 1}

@@ -108,8 +108,9 @@ class Layout:
         """
         if len(packed) != self.packed_size:
             raise ProtocolError(field="packed", found=f"{len(packed)} B", allowed=f"{self.packed_size} B")
-        array = np.ndarray
-        arrays = {name: array(shape, dtype, packed, start) for name, dtype, shape, start in self.packed}
+        arrays: dict[str, NDArray[Any]] = {}
+        for name, dtype, shape, start in self.packed:
+            arrays[name] = np.ndarray(shape, dtype, packed, start)
         if frames or self.large:
             arrays |= self._unpack_large(frames)
             arrays = {entry.name: arrays[entry.name] for entry in self.entries}

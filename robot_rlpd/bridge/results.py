@@ -40,12 +40,17 @@ class Results:
         """
         if layout is not self._layout:
             self._accept(layout)
-        for name, camera in self._cameras.items():
-            arrays[name] = decode(arrays[name], camera.shape, name)
+        if self._cameras:
+            arrays |= {key: decode(arrays[key], camera.shape, key) for key, camera in self._cameras.items()}
+        observation, signals = {}, {}
+        for name, key in self._observation:
+            observation[name] = arrays[key]
+        for name, key in self._signals:
+            signals[name] = arrays[key]
         return StepResult(
-            {name: arrays[key] for name, key in self._observation},
+            observation,
             arrays.get("executed_action"),
-            {name: arrays[key] for name, key in self._signals},
+            signals,
             reply.robot_time_s,
             reply.fault,
             reply.frame_times_s,

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from robot_rlpd import images
 from robot_rlpd.bridge import wire
 from robot_rlpd.bridge.arrays import Buffer
 from robot_rlpd.bridge.refusal import Refusal, refused
+from robot_rlpd.bridge.replies import Replies
 from robot_rlpd.bridge.statistics import Statistics
 from robot_rlpd.bridge.wire import Bye, Hello, Look, Reset, Step, Stop
 from robot_rlpd.errors import ProtocolError, RobotError, RobotRlpdError
@@ -45,7 +45,7 @@ class _Seat:
     nonce: str
     session: str
     welcome: list[Buffer]
-    images: str
+    replies: Replies
     sequence: int = 0
     reply: list[Buffer] | None = None
 
@@ -74,9 +74,6 @@ class RobotService:
         self._seat: _Seat | None = None
         self._halted = "not reset yet"
         self._newest: StepResult | None = None
-        self._observed = [(s.name, f"observation.{s.name}") for s in robot.spec.observation]
-        self._signalled = [(s, f"signals.{s.name}") for s in self.robot.spec.signals]
-        self._cameras = [s for s in robot.spec.observation if images.is_encodable(s)]
         self._started_s = self._last_command_s = clock.now_s()
         self._looked_s = -math.inf
 
@@ -191,25 +188,26 @@ class RobotService:
             kind,
         )
         client = wire.printable(hello.client)
-        self._seat = _Seat(client, hello.nonce, welcome.session, [wire.encode(welcome)], kind)
+        replies = Replies(self.robot.spec, jpeg=kind == wire.JPEG)
+        self._seat = _Seat(client, hello.nonce, welcome.session, [wire.encode(welcome)], replies)
         self._last_command_s = self._clock.now_s()
         logger.info("%s: commanded by %s", self._who, client)
         return self._seat.welcome
 
     def _command(self, message: Reset | Step, arrays: dict[str, NDArray[Any]]) -> list[Buffer]:
         seat = self._seat_of(message.session)
-        if message.sequence == seat.sequence and seat.reply is not None:
-            self.statistics.repeated += 1
-            return seat.reply
         if message.sequence != seat.sequence + 1:
+            if message.sequence == seat.sequence and seat.reply is not None:
+                self.statistics.repeated += 1
+                return seat.reply
             raise Refusal("sequence", field="sequence", found=str(message.sequence), allowed=str(seat.sequence + 1))
         self.watch()  # a command that waited longer than the limit must not be obeyed
         seat.sequence, seat.reply = message.sequence, None
-        seat.reply = self._execute(message, arrays)
+        seat.reply = self._execute(seat, message, arrays)
         self._last_command_s = self._clock.now_s()
         return seat.reply
 
-    def _execute(self, message: Reset | Step, arrays: dict[str, NDArray[Any]]) -> list[Buffer]:
+    def _execute(self, seat: _Seat, message: Reset | Step, arrays: dict[str, NDArray[Any]]) -> list[Buffer]:
         try:
             if isinstance(message, Reset):
                 result = self.robot.reset(seed=message.seed, options=message.options)
@@ -222,7 +220,7 @@ class RobotService:
                 result = self.robot.step(arrays.get("action", _NO_ACTION))
                 self.statistics.step(began_s, self._clock.now_s())
             self._newest = result
-            reply = wire.encode_reply(message.sequence, result, self._arrays(result))
+            reply = seat.replies.encode(message.sequence, result)
         except RobotRlpdError as error:
             if not self._halted or isinstance(message, Reset):
                 self._halt(str(error))
@@ -235,17 +233,6 @@ class RobotService:
         if result.fault:
             self._halt(result.fault)
         return reply
-
-    def _arrays(self, result: StepResult) -> dict[str, NDArray[Any]]:
-        arrays = {key: result.observation[name] for name, key in self._observed}
-        if self._seat is not None and self._seat.images == wire.JPEG:
-            arrays |= {f"observation.{s.name}": _jpeg(result.observation[s.name]) for s in self._cameras}
-        for spec, key in self._signalled:
-            if spec.name in result.signals:
-                arrays[key] = spec.validate(result.signals[spec.name])
-        if result.executed_action is not None:
-            arrays["executed_action"] = result.executed_action
-        return arrays
 
     def _seen(self) -> StepResult | None:
         """What a robot that stands sees now, if it tells; otherwise the newest observation."""
@@ -287,7 +274,3 @@ class RobotService:
 
     def _idle_s(self) -> float:
         return self._clock.now_s() - self._last_command_s
-
-
-def _jpeg(image: NDArray[Any]) -> NDArray[np.uint8]:
-    return np.frombuffer(images.encode(image), np.uint8)

@@ -5,18 +5,19 @@ Written down for implementers in other languages in docs/protocol.md. Nothing on
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import numpy as np
 
-from robot_rlpd.bridge.arrays import NO_ARRAYS, Layout, layout_of, parse_layout
+from robot_rlpd.bridge.arrays import NO_ARRAYS, ArrayEntry, Layout, layout_of, parse_layout
 from robot_rlpd.errors import ProtocolError
 from robot_rlpd.robot import StepResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from robot_rlpd.bridge.arrays import Buffer
@@ -27,6 +28,7 @@ MAX_REQUEST_BYTES = 1024 * 1024
 MAX_REPLY_BYTES = 64 * 1024 * 1024
 """Largest frame that a client accepts."""
 MAX_NAME_LENGTH = 80
+ACTION_DTYPE = np.dtype(np.float32)
 RAW, JPEG = "raw", "jpeg"
 """How images of 1 or 3 channels travel: as they are, or as a uint8 vector of JPEG bytes of quality 90."""
 
@@ -172,26 +174,33 @@ def encode(message: AnyMessage) -> bytes:
         raise ProtocolError(f"cannot be sent: {error}", allowed="numbers, strings, lists and dicts of them") from None
 
 
+@functools.lru_cache(maxsize=16)
+def _action_layout(shape: tuple[int, ...]) -> Layout:
+    return Layout((ArrayEntry("action", ACTION_DTYPE.name, shape),))
+
+
 def encode_step(session: str, sequence: int, action: NDArray[np.float32]) -> list[Buffer]:
-    """The frames of a step."""
-    arrays = {"action": action}
-    layout = layout_of(arrays)
+    """The frames of a step; its action is float32."""
+    layout, arrays = _action_layout(action.shape), {"action": action}
     header = encode(Step(session, sequence, layout.table, layout.pack(arrays)))
     return [header, *layout.frames(arrays)] if layout.large else [header]
 
 
-def encode_reply(sequence: int, result: StepResult, arrays: Mapping[str, NDArray[Any]]) -> list[Buffer]:
+def encode_reply(
+    sequence: int, result: StepResult, arrays: Mapping[str, NDArray[Any]], layout: Layout | None = None
+) -> list[Buffer]:
     """The frames of a reply.
 
     Args:
         sequence: Of the request.
         result: What the robot returned.
         arrays: Those of the result, by their names on the wire.
+        layout: Of these arrays; looked up where it is not given.
 
     Raises:
         ProtocolError: An array that must not be sent.
     """
-    layout = layout_of(arrays)
+    layout = layout or layout_of(arrays)
     reply = Reply(
         sequence,
         float(result.robot_time_s),
@@ -232,7 +241,7 @@ def decode(frames: Sequence[Buffer]) -> Decoded:
         raise ProtocolError(f"not a message of protocol version {PROTOCOL_VERSION}: {error}") from None
     if isinstance(message, (Step, Reply, Seen)):
         layout = parse_layout(message.arrays)
-        return message, layout, layout.unpack(message.packed, frames[1:])
+        return message, layout, layout.unpack(message.packed, frames[1:] if len(frames) > 1 else ())
     if len(frames) != 1:
         raise ProtocolError(field="frames", found=f"{len(frames)}", allowed="1")
     return message, None, {}

@@ -62,6 +62,14 @@ class Layout:
     """Where each array of one table lies among the packed bytes and in the frames after the header.
 
     Robots send the same table at every step, so layouts are made once and remembered.
+
+    Attributes:
+        entries: The rows of the table.
+        table: Encoded.
+        large: Name, dtype, shape and bytes of each array that has a frame of its own.
+        packed: Name, dtype, shape and start of each array among the packed bytes.
+        packed_size: How many bytes those are.
+        padding: Names of the packed arrays, and the zeros after each.
     """
 
     def __init__(self, entries: tuple[ArrayEntry, ...]) -> None:
@@ -72,7 +80,7 @@ class Layout:
         self.large: list[tuple[str, np.dtype[Any], tuple[int, ...], int]] = []
         self.packed: list[tuple[str, np.dtype[Any], tuple[int, ...], int]] = []
         self.packed_size = 0
-        self._padding: list[tuple[str, bytes]] = []
+        self.padding: list[tuple[str, bytes]] = []
         # A byte other than 0 and 1 would make an invalid bool: they are read as numbers first.
         self._bools = [entry.name for entry in entries if entry.dtype == "bool"]
         for entry in entries:
@@ -85,16 +93,11 @@ class Layout:
                 start = self.packed_size
                 self.packed.append((entry.name, dtype, entry.shape, start))
                 self.packed_size = -(-(start + size) // ALIGNMENT) * ALIGNMENT
-                self._padding.append((entry.name, bytes(self.packed_size - start - size)))
+                self.padding.append((entry.name, bytes(self.packed_size - start - size)))
 
     def pack(self, arrays: Mapping[str, NDArray[Any]]) -> bytearray:
         """The small arrays."""
-        parts = []
-        for name, padding in self._padding:
-            parts.append(arrays[name].tobytes())
-            if padding:
-                parts.append(padding)
-        return bytearray().join(parts)
+        return bytearray().join([part for name, padding in self.padding for part in (arrays[name].tobytes(), padding)])
 
     def frames(self, arrays: Mapping[str, NDArray[Any]]) -> list[Buffer]:
         """The frames after the header, one for each large array; not copied here."""

@@ -19,6 +19,7 @@ from robot_rlpd.bridge.refusal import Refusal, error_of
 from robot_rlpd.bridge.results import Results
 from robot_rlpd.bridge.security import client_keys
 from robot_rlpd.bridge.statistics import Statistics
+from robot_rlpd.bridge.templates import step_template
 from robot_rlpd.bridge.wire import Refused, Reply, Seen, Stopped, Welcome
 from robot_rlpd.errors import (
     ConfigError,
@@ -140,7 +141,12 @@ class RemoteRobot(ClosingRobot):
         if self._stale:
             raise RobotError("the session is over", field=self._who, hint="reset it first")
         began_s = time.monotonic()
-        frames = wire.encode_step(self._session, self._sequence + 1, np.asarray(action, np.float32))
+        if type(action) is not np.ndarray or action.dtype != wire.ACTION_DTYPE:
+            action = np.asarray(action, np.float32)
+        if action.shape == self._action_shape:
+            frames = self._steps.frames((self._sequence + 1,), {"action": action})
+        else:
+            frames = wire.encode_step(self._session, self._sequence + 1, action)  # the robot's side says what is wrong
         self._sequence += 1
         try:
             result = self._result(frames, self._step_timeout_s)
@@ -237,6 +243,9 @@ class RemoteRobot(ClosingRobot):
         spec = from_builtins(message.spec, RobotSpec)
         self._session, self._sequence, self._stale = message.session, 0, False
         self._pace = message.pace
+        self._period_s = spec.control_period_s
+        self._action_shape = spec.action.low.shape
+        self._steps = step_template(message.session, spec.action.size)
         self._results = Results(spec, jpeg=message.images == wire.JPEG)
         return spec, wire.printable(message.server)
 
@@ -244,7 +253,7 @@ class RemoteRobot(ClosingRobot):
         """Exchange a request of the present sequence number for its result."""
         if self._connection is None:
             raise RobotError("closed", field=self._who)
-        period_s = self.spec.control_period_s
+        period_s = self._period_s
         try:
             message, layout, arrays = self._connection.exchange(
                 frames, self._read, timeout_s + period_s, period_s=period_s

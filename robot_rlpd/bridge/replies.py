@@ -9,11 +9,12 @@ import numpy as np
 from robot_rlpd import images
 from robot_rlpd.bridge import wire
 from robot_rlpd.bridge.arrays import layout_of
+from robot_rlpd.bridge.templates import Template, reply_template
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from robot_rlpd.bridge.arrays import Buffer, Layout
+    from robot_rlpd.bridge.arrays import Buffer
     from robot_rlpd.robot import StepResult
     from robot_rlpd.specs import RobotSpec
 
@@ -32,7 +33,7 @@ class Replies:
         self._cameras = [f"observation.{s.name}" for s in spec.observation if jpeg and images.is_encodable(s)]
         self._action = spec.action
         self._shape = spec.action.low.shape
-        self._layouts: dict[tuple[str, ...], Layout] = {}
+        self._templates: dict[tuple[str, ...], Template] = {}
 
     def encode(self, sequence: int, result: StepResult) -> list[Buffer]:
         """The frames of a reply.
@@ -53,12 +54,13 @@ class Replies:
             arrays["executed_action"] = executed if is_as_said else self._action.validate(executed)
         if self._cameras:
             arrays |= {key: _jpeg(arrays[key]) for key in self._cameras}
+        if self._cameras or result.fault or result.frame_times_s or result.dropped_frames or result.randomization:
             return wire.encode_reply(sequence, result, arrays)
         names = tuple(arrays)
-        layout = self._layouts.get(names)
-        if layout is None:
-            layout = self._layouts[names] = layout_of(arrays)
-        return wire.encode_reply(sequence, result, arrays, layout)
+        template = self._templates.get(names)
+        if template is None:
+            template = self._templates[names] = reply_template(layout_of(arrays))
+        return template.frames((sequence, float(result.robot_time_s)), arrays)
 
 
 def _jpeg(image: NDArray[Any]) -> NDArray[np.uint8]:

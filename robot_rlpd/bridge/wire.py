@@ -5,13 +5,12 @@ Written down for implementers in other languages in docs/protocol.md. Nothing on
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
-from robot_rlpd.bridge.arrays import NO_ARRAYS, ArrayEntry, Layout, layout_of, parse_layout
+from robot_rlpd.bridge.arrays import NO_ARRAYS, Layout, layout_of, parse_layout
 from robot_rlpd.errors import ProtocolError
 from robot_rlpd.robot import StepResult
 
@@ -174,33 +173,25 @@ def encode(message: AnyMessage) -> bytes:
         raise ProtocolError(f"cannot be sent: {error}", allowed="numbers, strings, lists and dicts of them") from None
 
 
-@functools.lru_cache(maxsize=16)
-def _action_layout(shape: tuple[int, ...]) -> Layout:
-    return Layout((ArrayEntry("action", ACTION_DTYPE.name, shape),))
-
-
 def encode_step(session: str, sequence: int, action: NDArray[np.float32]) -> list[Buffer]:
-    """The frames of a step; its action is float32."""
-    layout, arrays = _action_layout(action.shape), {"action": action}
-    header = encode(Step(session, sequence, layout.table, layout.pack(arrays)))
-    return [header, *layout.frames(arrays)] if layout.large else [header]
+    """The frames of a step."""
+    arrays = {"action": action}
+    layout = layout_of(arrays)
+    return [encode(Step(session, sequence, layout.table, layout.pack(arrays))), *layout.frames(arrays)]
 
 
-def encode_reply(
-    sequence: int, result: StepResult, arrays: Mapping[str, NDArray[Any]], layout: Layout | None = None
-) -> list[Buffer]:
+def encode_reply(sequence: int, result: StepResult, arrays: Mapping[str, NDArray[Any]]) -> list[Buffer]:
     """The frames of a reply.
 
     Args:
         sequence: Of the request.
         result: What the robot returned.
         arrays: Those of the result, by their names on the wire.
-        layout: Of these arrays; looked up where it is not given.
 
     Raises:
         ProtocolError: An array that must not be sent.
     """
-    layout = layout or layout_of(arrays)
+    layout = layout_of(arrays)
     reply = Reply(
         sequence,
         float(result.robot_time_s),
@@ -211,8 +202,7 @@ def encode_reply(
         result.dropped_frames,
         result.randomization,
     )
-    header = encode(reply)
-    return [header, *layout.frames(arrays)] if layout.large else [header]
+    return [encode(reply), *layout.frames(arrays)]
 
 
 def encode_seen(

@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robot_rlpd.bridge import wire
-from robot_rlpd.bridge.arrays import MAX_ARRAY_BYTES, Layout, layout_of
+from robot_rlpd.bridge.arrays import MAX_ARRAY_BYTES, PACKED_BYTES, Layout, layout_of
 from robot_rlpd.bridge.refusal import Refusal, error_of, refused
+from robot_rlpd.bridge.templates import reply_template, step_template
 from robot_rlpd.errors import MismatchError, ProtocolError, RobotError, RobotRlpdError, SpecError
 from robot_rlpd.robot import StepResult
 from robot_rlpd.specs import DTYPES
@@ -67,6 +68,27 @@ def test_arrays_survive_a_round_trip_in_order(
         assert received[name].dtype == array.dtype
         assert received[name].shape == array.shape
         assert received[name].tobytes() == array.tobytes()
+
+
+@given(sequences, st.floats(allow_nan=False), arrays.filter(bool))
+def test_a_template_makes_the_same_frames_as_the_whole_message(
+    sequence: int, time_s: float, sent: dict[str, np.ndarray[Any, Any]]
+) -> None:
+    template = reply_template(layout_of(sent))
+    whole = wire.encode_reply(sequence, StepResult({}, robot_time_s=time_s), sent)
+    assert wire.decode(template.frames((sequence, time_s), sent))[0] == wire.decode(whole)[0]
+    if layout_of(sent).packed_size:
+        assert [*map(bytes, template.frames((sequence, time_s), sent))] == [*map(bytes, whole)]
+
+
+@given(sequences, st.integers(1, 1500))
+def test_a_template_of_steps_makes_the_same_frames_as_the_whole_message(sequence: int, size: int) -> None:
+    action = np.linspace(-1.0, 1.0, size, dtype=np.float32)
+    frames = step_template("5e55", size).frames((sequence,), {"action": action})
+    whole = wire.encode_step("5e55", sequence, action)
+    if 4 * size <= PACKED_BYTES:
+        assert frames == whole
+    assert wire.decode([*map(bytes, frames)])[2]["action"].tobytes() == action.tobytes()
 
 
 def test_received_arrays_are_writable_and_large_ones_have_their_own_frame() -> None:

@@ -108,6 +108,10 @@ class GuardedSocket:
             return None
         return None if self._malformed.get(identity, 0) >= MOST_MALFORMED else (identity, frames)
 
+    def has_message(self) -> bool:
+        """Whether `receive` would not have to wait."""
+        return bool(self._socket.poll(0))
+
     def malformed(self, identity: bytes) -> None:
         """This peer sent something that cannot be read; too much of it, and nothing from it is read any more."""
         if len(self._malformed) >= MOST_REMEMBERED:

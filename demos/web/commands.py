@@ -163,6 +163,6 @@ def _drive(config: ConsoleConfig, serving: ServingOptions) -> int:
         operator=config.operator,
         notes=config.notes,
     )
-    recorded = run(plan, make_device=lambda device: BrowserConsole(device.spec, serving))
+    recorded = run(plan, make_device=lambda device: BrowserConsole(device.spec, serving, robot=device.robot))
     print(json.dumps(recorded.to_json()) if config.json else summary(recorded))
     return recorded.status

@@ -47,6 +47,7 @@ function connect() {
 function hear(message) {
   if (message.type === "hello") meet(message);
   if (message.type === "state") show(message);
+  if (message.type === "bridge") showBridge(message.rows);
   if (message.type === "echo") {
     page.seen = message.now;
     const took = performance.now() - message.sent;
@@ -143,6 +144,17 @@ function show(state) {
     const cell = page.rows?.get(name);
     if (cell) cell.textContent = values ? values.map((value) => value.toFixed(3)).join("  ") : "–";
   }
+}
+
+function showBridge(rows) {
+  at("bridge").hidden = false;
+  at("bridge").replaceChildren(...rows.map(([name, value, bad]) => {
+    const row = document.createElement("div");
+    row.append(document.createElement("span"), document.createElement("b"));
+    [row.firstChild.textContent, row.lastChild.textContent] = [name, value];
+    row.classList.toggle("bad", bad);
+    return row;
+  }));
 }
 
 function tick() {

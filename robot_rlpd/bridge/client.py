@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from robot_rlpd.robot import Action
 
 logger = logging.getLogger(__name__)
+NO_RESULT = StepResult({})
 
 STOP_TIMEOUT_S = 1.0
 """How long `stop` waits for the confirmation."""
@@ -144,7 +145,7 @@ class RemoteRobot(ClosingRobot):
         if type(action) is not np.ndarray or action.dtype != wire.ACTION_DTYPE:
             action = np.asarray(action, np.float32)
         if action.shape == self._action_shape:
-            frames = self._steps.frames((self._sequence + 1,), {"action": action})
+            frames = self._steps.frames(self._sequence + 1, {"action": action})
         else:
             frames = wire.encode_step(self._session, self._sequence + 1, action)  # the robot's side says what is wrong
         self._sequence += 1
@@ -255,9 +256,7 @@ class RemoteRobot(ClosingRobot):
             raise RobotError("closed", field=self._who)
         period_s = self._period_s
         try:
-            message, layout, arrays = self._connection.exchange(
-                frames, self._read, timeout_s + period_s, period_s=period_s
-            )
+            result, decoded = self._connection.exchange(frames, self._read, timeout_s + period_s, period_s=period_s)
         except BaseException as error:
             # Whether the request was executed is not known: only a new session is sure to be in step.
             self._stale = True
@@ -265,6 +264,9 @@ class RemoteRobot(ClosingRobot):
                 self._connection.send([wire.encode(wire.Stop(self._session, "an answer did not reach the commander"))])
             raise
         self.statistics.repeated += self._connection.sendings - 1
+        if decoded is None:
+            return result
+        message, layout, arrays = decoded
         if isinstance(message, Refused):
             refusal = error_of(message)
             if isinstance(refusal, Refusal):
@@ -275,11 +277,15 @@ class RemoteRobot(ClosingRobot):
         assert layout is not None
         return self._results.result(message, layout, arrays)
 
-    def _read(self, frames: Sequence[Buffer]) -> wire.Decoded | None:
+    def _read(self, frames: Sequence[Buffer]) -> tuple[StepResult, wire.Decoded | None] | None:
+        """The awaited answer: a result where it looks like the one before, else decoded."""
+        result = self._results.read(frames, self._sequence)
+        if result is not None:
+            return result, None
         decoded = wire.decode(frames)
         message = decoded[0]
         is_answer = isinstance(message, (Reply, Refused)) and message.sequence == self._sequence
-        return decoded if is_answer else None
+        return (NO_RESULT, decoded) if is_answer else None
 
 
 def _is_stop_answer(message: wire.AnyMessage) -> bool:

@@ -60,7 +60,7 @@ class Replies:
         template = self._templates.get(names)
         if template is None:
             template = self._templates[names] = reply_template(layout_of(arrays))
-        return template.frames((sequence, float(result.robot_time_s)), arrays)
+        return template.frames(sequence, arrays, result.robot_time_s)
 
 
 def _jpeg(image: NDArray[Any]) -> NDArray[np.uint8]:

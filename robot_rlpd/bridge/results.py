@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from robot_rlpd.bridge.templates import Template, reply_template
 from robot_rlpd.errors import ProtocolError
 from robot_rlpd.images import decode, is_encodable
 from robot_rlpd.robot import StepResult
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
-    from robot_rlpd.bridge.arrays import Layout
+    from robot_rlpd.bridge.arrays import Buffer, Layout
     from robot_rlpd.bridge.wire import Reply
     from robot_rlpd.specs import RobotSpec
 
@@ -30,6 +33,7 @@ class Results:
         self._observation = tuple((s.name, f"observation.{s.name}") for s in spec.observation)
         self._signals: tuple[tuple[str, str], ...] = ()
         self._layout: Layout | None = None
+        self._template: Template | None = None
 
     def result(self, reply: Reply, layout: Layout, arrays: dict[str, NDArray[Any]]) -> StepResult:
         """The result of a step or a reset.
@@ -42,21 +46,27 @@ class Results:
             self._accept(layout)
         if self._cameras:
             arrays |= {key: decode(arrays[key], camera.shape, key) for key, camera in self._cameras.items()}
+        result = self._made(arrays, reply.robot_time_s)
+        result.fault, result.randomization = reply.fault, reply.randomization
+        result.frame_times_s, result.dropped_frames = reply.frame_times_s, reply.dropped_frames
+        return result
+
+    def read(self, frames: Sequence[Buffer], sequence: int) -> StepResult | None:
+        """The result in a reply that differs from the last one in its numbers only; None of any other.
+
+        Raises:
+            ProtocolError: The frames after the header are not those that its table names.
+        """
+        found = None if self._template is None else self._template.read(frames, sequence)
+        return None if found is None else self._made(found[1], found[0])
+
+    def _made(self, arrays: dict[str, NDArray[Any]], robot_time_s: float) -> StepResult:
         observation, signals = {}, {}
         for name, key in self._observation:
             observation[name] = arrays[key]
         for name, key in self._signals:
             signals[name] = arrays[key]
-        return StepResult(
-            observation,
-            arrays.get("executed_action"),
-            signals,
-            reply.robot_time_s,
-            reply.fault,
-            reply.frame_times_s,
-            reply.dropped_frames,
-            reply.randomization,
-        )
+        return StepResult(observation, arrays.get("executed_action"), signals, robot_time_s)
 
     def _accept(self, layout: Layout) -> None:
         spec = self._spec
@@ -77,3 +87,4 @@ class Results:
                 )
         self._signals = tuple((key[8:], key) for key in found if key.startswith("signals."))
         self._layout = layout
+        self._template = None if self._cameras else reply_template(layout)

@@ -270,6 +270,9 @@ WRONG_DEVICES: list[tuple[str, tuple[str, ...]]] = [
     ("console --task reach --port 0 --out reach.zarr", ("reach.zarr: exists already", "--append")),
     ("console --task reach --port 0 --certificate no --certificate-key no", ("certificate: ", "no and no")),
     ("console --task reach --certificate no", ("certificate_key: ", "both or neither")),
+    ("console --watch nonsense", ("address: ", "nonsense", "tcp://HOST:PORT")),
+    ("console --watch tcp://127.0.0.1:1 --port 0", ("127.0.0.1:1: ", "nobody listens there")),
+    ("console --watch tcp://127.0.0.1:1 --task reach", ("watch: ", "--task")),
     ("console --review no --port 0", ("no: no such store",)),
     ("console --review reach.zarr --task reach", ("review: ", "--task")),
 ]

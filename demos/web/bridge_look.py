@@ -81,12 +81,32 @@ def look_at_bridge(robot: Robot | None) -> BridgeLook | None:
     return BridgeLook(robot.address, robot.statistics) if isinstance(robot, RemoteRobot) else None
 
 
-def rows(status: dict[str, Any], trips: dict[str, Any], *, silent_s: float, problem: str = "") -> list[Row]:
-    """The figures for people.
+def rows_of_learner(status: dict[str, Any]) -> list[Row]:
+    """The figures of a learner that listens, and of its actors, for people."""
+    digest = status["policy_digest"][:12]
+    told = [
+        Row("learner", f"{status.get('run', '')}, robot-rlpd {status['version']}, protocol {status['protocol']}"),
+        Row("policy", f"number {status['policy_number']}, {digest}" if digest else "none yet"),
+        Row("received", f"{status['episodes']} episodes, {status['env_steps']} steps"),
+    ]
+    if "trained_env_steps" in status:
+        trained = f"{status['trained_env_steps']} steps, {status['gradient_steps']} updates"
+        told += [Row("trained on", trained), Row("waiting here", f"{status['waiting_episodes']} episodes")]
+    for name, actor in status["actors"].items():
+        acting = f"acts with {actor['acting'][:12]}" if actor["acting"] else "acts at random"
+        value = f"{acting}; {actor['pending']} in its outbox, {actor['episodes']} received"
+        value += f"; away for {actor['heard_s']:.0f} s" if actor["away"] else ""
+        value += f"; rejected a policy: {actor['rejected']}" if actor["rejected"] else ""
+        told.append(Row(f"actor {name}", value, bool(actor["away"] or actor["rejected"])))
+    return told + _refusals(status)
+
+
+def rows(status: dict[str, Any], trips: dict[str, Any] | None, *, silent_s: float, problem: str = "") -> list[Row]:
+    """The figures of a served robot for people.
 
     Args:
         status: As `bridge status --json` prints it; empty before the first answer.
-        trips: Figures of the steps as this side sees them.
+        trips: Figures of the steps as this side sees them; None where it takes none.
         silent_s: Age of the status, seconds.
         problem: Why there is no newer one.
     """
@@ -95,6 +115,8 @@ def rows(status: dict[str, Any], trips: dict[str, Any], *, silent_s: float, prob
         told.append(Row("answer", f"none for {silent_s:.0f} s: {problem}", silent_s > SILENT_S))
     if status:
         told += _of_server(status)
+    if trips is None:
+        return told
     told.append(Row("step seen from here", _times(trips["step_ms"])))
     if trips["repeated"]:
         told.append(Row("requests sent again", str(trips["repeated"])))
@@ -123,12 +145,19 @@ def _of_server(status: dict[str, Any]) -> list[Row]:
         ("limited_actions", "held back by limits"),
     )
     told += [Row(name, str(status[key])) for key, name in counted if status[key]]
-    for key, name in (("refused", "requests refused"), ("turned_away", "turned away")):
-        if status[key]:
-            told.append(Row(name, ", ".join(f"{who} {times}" for who, times in status[key].items()), is_bad=True))
+    told += _refusals(status)
     if status["halted"]:
         told.append(Row("stands", status["halted"]))
     return told
+
+
+def _refusals(status: dict[str, Any]) -> list[Row]:
+    told = (("refused", "requests refused"), ("turned_away", "turned away"))
+    return [
+        Row(name, ", ".join(f"{who} {times}" for who, times in status[key].items()), is_bad=True)
+        for key, name in told
+        if status[key]
+    ]
 
 
 def _times(ms: dict[str, float] | None) -> str:

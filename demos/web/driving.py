@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from demos.web.bridge_look import BridgeLook
     from demos.web.view import View
 
-FILES = ("console.js", "sticks.js", "plot.js", "console.css")
+FILES = ("console.js", "parts.js", "sticks.js", "plot.js", "console.css")
 VIEW_PERIOD_S = 1.0 / 30.0
 """A page is sent what is new at most so often [s]; a slow one gets less, and always the newest."""
 

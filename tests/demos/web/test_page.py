@@ -257,6 +257,11 @@ def test_how_the_bridge_does_is_seen_while_a_served_robot_is_driven(
                 line = page.locator("#bridge div", has=page.locator(f"span:text-is('{name}')")).locator("b")
                 expect(line).to_have_text(re.compile(value), timeout=TIMEOUT_MS)
             page.screenshot(path=pictures / "bridge.png")
+            watching = open_page(serve("--watch", address).url)
+            see(watching, "#name", "sim_arm_reach")
+            see(watching, "#phase", "runs")
+            see(watching, "#fields tr:first-child td:last-child", re.compile(r"\d"))
+            watching.screenshot(path=pictures / "watch.png")
         finally:
             server.terminate()
 

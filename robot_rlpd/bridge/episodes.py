@@ -92,13 +92,11 @@ class Stored:
     Attributes:
         size: Its bytes on the wire.
         actor: Name of the actor that it came from.
-        is_new: Whether it was not on the disk before.
         error: Why it is not on the disk now; None if it is.
     """
 
     size: int
     actor: str
-    is_new: bool
     error: RobotRlpdError | None = None
 
 
@@ -203,7 +201,6 @@ class Inbox:
         waiting, self._complete = self._complete, {}
         if not waiting:
             return {}
-        known = {uuid for uuid in waiting if self._is_stored(uuid)}
         errors: dict[str, RobotRlpdError] = {}
         try:
             self._store([each.episode for each in waiting.values()])
@@ -211,13 +208,11 @@ class Inbox:
             for uuid, each in waiting.items():
                 errors |= {uuid: error} if len(waiting) == 1 else self._store_alone(uuid, each.episode)
         for uuid, each in waiting.items():
-            if uuid not in known and uuid not in errors:
+            if uuid not in errors:
                 self.num_episodes += 1
                 self.num_steps += len(each.episode)
                 self._received(each.episode)
-        return {
-            uuid: Stored(each.size, each.actor, uuid not in known, errors.get(uuid)) for uuid, each in waiting.items()
-        }
+        return {uuid: Stored(each.size, each.actor, errors.get(uuid)) for uuid, each in waiting.items()}
 
     def _store_alone(self, uuid: str, episode: Episode) -> dict[str, RobotRlpdError]:
         try:

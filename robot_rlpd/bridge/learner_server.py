@@ -170,7 +170,7 @@ class LearnerServer:
         outcomes, asked = self._inbox.commit(), self._asked
         self._asked = []
         for stored in outcomes.values():
-            self._heard(stored.actor).episodes += stored.is_new and stored.error is None
+            self._heard(stored.actor).episodes += stored.error is None
         answers = []
         for identity, message in asked:
             stored = outcomes[message.uuid]

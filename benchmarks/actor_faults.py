@@ -60,7 +60,7 @@ def learn(folder: Path, port: int) -> int:
     """Take episodes until killed."""
     store = EpisodeStore.create(folder / "learner.zarr", fake_spec(RATE_HZ), exist_ok=True)
     contract = fake_spec(RATE_HZ).contract()
-    inbox = Inbox(contract, is_stored=lambda uuid: uuid in store, store=store.append, received=lambda episode: None)
+    inbox = Inbox(contract, is_stored=lambda uuid: uuid in store, store=store.extend, received=lambda episode: None)
     LearnerServer(f"tcp://127.0.0.1:{port}", contract=contract, inbox=inbox, shelf=Shelf())
     _say_loaded()
     while True:

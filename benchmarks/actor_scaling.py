@@ -39,7 +39,7 @@ def learn(folder: Path, robot_name: str) -> int:
     with open_robot(robot_name) as robot:
         spec = robot.spec
     store, contract = EpisodeStore.create(folder / "learner.zarr", spec), spec.contract()
-    inbox = Inbox(contract, is_stored=lambda uuid: uuid in store, store=store.append, received=lambda episode: None)
+    inbox = Inbox(contract, is_stored=lambda uuid: uuid in store, store=store.extend, received=lambda episode: None)
     server = LearnerServer("tcp://127.0.0.1:0", contract=contract, inbox=inbox, shelf=Shelf())
     sys.stdout.write(server.address + "\n")
     sys.stdout.flush()

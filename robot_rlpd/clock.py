@@ -27,10 +27,8 @@ class MonotonicClock:
     """The operating system's monotonic clock."""
 
     identity = "monotonic"
-
-    def now_s(self) -> float:
-        """Seconds since boot, or another fixed origin."""
-        return time.monotonic()
+    now_s = staticmethod(time.monotonic)
+    """Seconds since boot, or another fixed origin."""
 
     def sleep_until_s(self, deadline_s: float) -> None:
         """Sleep until the deadline."""

@@ -30,9 +30,11 @@ class Source(IntEnum):
     RANDOM = 3
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StepResult:
-    """What a robot returns from `reset` and `step`.
+    """What a robot returns from `reset` and `step`; not to be changed any more (`dataclasses.replace` makes another).
+
+    Every robot and every wrapper makes one per step, and a frozen one takes twice as long to make.
 
     Attributes:
         observation: The observation at the end of the control period; arrays that the caller may keep.

@@ -112,6 +112,7 @@ class SafeRobot(ClosingRobot):
         self._motion = MotionFilter(limits, robot.spec) if limits.changes_actions else None
         self.spec = _with_signals(robot.spec) if self._motion else robot.spec
         self.counts = SafetyCounts()
+        self._low, self._high = robot.spec.action.low, robot.spec.action.high
         self._binary = np.array([c.kind == "binary" for c in robot.spec.action.components])
         self._has_binary = bool(self._binary.any())
         self._lock = threading.RLock()
@@ -177,16 +178,19 @@ class SafeRobot(ClosingRobot):
             return self._step(action)
 
     def _step(self, action: Action) -> StepResult:
-        try:
-            action = self.spec.action.validate(action)
-        except Exception as error:
-            self.counts.refused_actions += 1
-            self.stop(str(error))
-            raise
-        bounded = self._bounded(action)
-        # Bytes are compared sooner; they differ for the two zeros as well.
-        is_same = bounded.tobytes() == action.tobytes() or np.array_equal(bounded, action)
-        reasons = set() if is_same else {"bounds"}
+        reasons: set[str] = set()
+        if not self._has_binary and self.spec.action.admits(action):
+            bounded = action.copy()  # the caller may use his array again
+        else:
+            try:
+                action = self.spec.action.validate(action)
+            except Exception as error:
+                self.counts.refused_actions += 1
+                self.stop(str(error))
+                raise
+            bounded = self._bounded(action)
+            if not np.array_equal(bounded, action):
+                reasons.add("bounds")
         applied = bounded
         if self._motion is not None:
             if self._ages.was_held:
@@ -196,8 +200,11 @@ class SafeRobot(ClosingRobot):
         self._applied = applied
         result = self._checked(self._robot.step(applied))
         self._observation = result.observation
-        result = self._labelled(result, bounded, applied, reasons)
-        self._count(result, reasons)
+        if self._motion is not None or result.executed_action is None:
+            result = self._labelled(result, bounded, applied, reasons)
+        self.counts.steps += 1
+        if reasons or result.signals:
+            self._count(result, reasons)
         reason = self._ages.after_step(result.robot_time_s) or self._outside(result.observation)
         if reason:
             self._stop_itself(reason)
@@ -266,7 +273,7 @@ class SafeRobot(ClosingRobot):
         self._robot.close()
 
     def _bounded(self, action: Action) -> Action:
-        low, high = self.spec.action.low, self.spec.action.high
+        low, high = self._low, self._high
         bounded: Action = np.minimum(np.maximum(action, low), high)
         if self._has_binary:
             snapped = np.where(bounded > (low + high) / 2.0, high, low)
@@ -308,7 +315,7 @@ class SafeRobot(ClosingRobot):
     def _labelled(self, result: StepResult, bounded: Action, applied: Action, reasons: set[str]) -> StepResult:
         executed = bounded if result.executed_action is None else result.executed_action
         if self._motion is None:
-            return result if executed is result.executed_action else replace(result, executed_action=executed)
+            return replace(result, executed_action=executed)
         signals = {
             **result.signals,
             APPLIED: np.asarray(executed if result.executed_action is not None else applied, np.float32),
@@ -320,8 +327,9 @@ class SafeRobot(ClosingRobot):
     def _count(self, result: StepResult, reasons: set[str]) -> None:
         """What this filter changed, and what one further inside did."""
         inside = 0 if self._motion is not None else int(result.signals.get(LIMITED_BY, 0))
+        if not (reasons or inside):
+            return
         reasons = reasons | {reason for i, reason in enumerate(REASONS) if inside >> i & 1}
-        self.counts.steps += 1
         self.counts.clipped_steps += "bounds" in reasons
         self.counts.limited_steps += bool(reasons - {"bounds"})
         for reason in reasons:
@@ -334,18 +342,22 @@ class SafeRobot(ClosingRobot):
         return ""
 
     def _checked(self, result: StepResult) -> StepResult:
+        given, converted = result.observation, {}
         try:
-            observation = {s.name: s.validate(result.observation[s.name]) for s in self.spec.observation}
+            for spec in self.spec.observation:
+                if (array := spec.validate(given[spec.name])) is not given[spec.name]:
+                    converted[spec.name] = array
         except KeyError as error:
             self.stop("observation field missing")
             raise RobotError("the robot returned no such field", field=f"observation.{error.args[0]}") from None
         except Exception as error:
             self.stop(str(error))
             raise
-        same = len(observation) == len(result.observation)
-        if same and all(array is result.observation[name] for name, array in observation.items()):
+        if not converted and len(given) == len(self.spec.observation):
             return result
-        return replace(result, observation=observation)
+        return replace(
+            result, observation={s.name: converted.get(s.name, given[s.name]) for s in self.spec.observation}
+        )
 
 
 def _with_signals(spec: RobotSpec) -> RobotSpec:

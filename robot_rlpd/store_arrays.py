@@ -39,6 +39,7 @@ class _SyncedStore(zarr.storage.LocalStore):
     """
 
     unsynced: set[Path] | None = None
+    _pool: ThreadPoolExecutor | None = None
 
     async def set(self, key: str, value: Buffer) -> None:
         await super().set(key, value)
@@ -47,8 +48,9 @@ class _SyncedStore(zarr.storage.LocalStore):
     def sync(self) -> None:
         """Wait until the disk holds everything written since the last call."""
         written, self.unsynced = self.unsynced or set(), None
-        with ThreadPoolExecutor(max_workers=16) as pool:  # together, so that the file system joins them
-            list(pool.map(_sync_file, written | {path.parent for path in written}))
+        # Together, so that the file system joins them; the threads stay, because to start them takes as long.
+        self._pool = self._pool or ThreadPoolExecutor(max_workers=16, thread_name_prefix="sync")
+        list(self._pool.map(_sync_file, written | {path.parent for path in written}))
 
 
 def _sync_file(path: Path) -> None:

@@ -249,7 +249,7 @@ def test_bridge_status_tells_what_is_documented(printed: Printed) -> None:
 
 def test_an_actor_and_its_learner_tell_what_is_documented(printed: Printed, tmp_path: Path) -> None:
     contract = FakeRobot().spec.contract()
-    inbox = Inbox(contract, is_stored=lambda uuid: False, store=lambda episode: True, received=lambda episode: None)
+    inbox = Inbox(contract, is_stored=lambda uuid: False, store=len, received=lambda episode: None)
     trained = {"run": "r", "trained_env_steps": 0, "gradient_steps": 0, "waiting_episodes": 0}
     server = LearnerServer(
         "tcp://127.0.0.1:0", contract=contract, inbox=inbox, shelf=Shelf(), describe=lambda: dict(trained)

@@ -107,7 +107,9 @@ def _open(plan: Plan, make_device: Callable[[DeviceOptions], Policy] | None, sta
     driver = open_robot(plan.robot, task_setup=plan.setup, options=plan.task_options)
     stack.callback(driver.close)
     setup = plan.setup or TaskSetup(task=_own_task(plan), spec=driver.spec, make_robot=lambda: driver)
-    options = DeviceOptions(spec=driver.spec, setup=setup, argument=argument, noise=plan.noise, seed=plan.seed)
+    options = DeviceOptions(
+        spec=driver.spec, setup=setup, argument=argument, noise=plan.noise, seed=plan.seed, robot=driver
+    )
     device = _make_device(make, name, options)
     if hasattr(device, "close"):
         stack.callback(device.close)

@@ -122,4 +122,5 @@ def make_device(options: DeviceOptions) -> BrowserConsole:
     from demos.web.console import BrowserConsole, parse_port
     from demos.web.server import ServingOptions
 
-    return BrowserConsole(options.spec, ServingOptions(port=parse_port(options.argument or "8000")))
+    serving = ServingOptions(port=parse_port(options.argument or "8000"))
+    return BrowserConsole(options.spec, serving, robot=options.robot)

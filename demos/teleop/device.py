@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, get_args, runtime_checkable
 
+from robot_rlpd.robot import Robot
 from robot_rlpd.specs import RobotSpec
 from robot_rlpd.task import TaskSetup
 
@@ -34,6 +35,7 @@ class DeviceOptions:
         argument: What was typed after the colon of `--device NAME:ARGUMENT`.
         noise: Size of the mistakes of a scripted device, in [0, 1].
         seed: Seed of everything random in the device.
+        robot: The robot that will be driven, for those who show how it does; not to be commanded.
     """
 
     spec: RobotSpec
@@ -41,6 +43,7 @@ class DeviceOptions:
     argument: str = ""
     noise: float = 0.0
     seed: int = 0
+    robot: Robot | None = None
 
 
 class MakeDevice(Protocol):

@@ -15,7 +15,9 @@ from robot_rlpd.errors import ConfigError
 from robot_rlpd.task import TaskOptions, load_task
 
 if TYPE_CHECKING:
+    from demos.web.review import ReviewPage
     from demos.web.server import ServingOptions
+    from demos.web.watch import WatchPage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,10 @@ class ConsoleConfig:
 
     review: Path | None = None
     """Store to review instead of driving a robot: scrub, trim, label, delete, undo. Needs no other option."""
+
+    watch: str = ""
+    """Served robot, or learner that listens, to look at instead of driving: tcp://HOST:PORT or ipc://PATH. Disturbs
+    nobody; needs no other option."""
 
     append: bool = False
     """Add to the store if it exists."""
@@ -99,9 +105,14 @@ class ConsoleConfig:
                 raise ConfigError(field=name, found=value, allowed=f"at least {least}")
         if self.port > 65535:
             raise ConfigError(field="port", found=self.port, allowed="0 to 65535")
-        if self.review is not None and (self.robot or self.task or self.out):
-            raise ConfigError("not together with --robot, --task or --out", field="review", found=str(self.review))
-        if not (self.robot or self.task or self.review):
+        drives = bool(self.robot or self.task or self.out)
+        if self.review is not None and (drives or self.watch):
+            raise ConfigError(
+                "not together with --robot, --task, --out or --watch", field="review", found=str(self.review)
+            )
+        if self.watch and drives:
+            raise ConfigError("not together with --robot, --task or --out", field="watch", found=self.watch)
+        if not (self.robot or self.task or self.review or self.watch):
             raise ConfigError("name a robot, a task or both", field="robot", hint="such as --task pick_place")
         check_timeout_s(self.camera_timeout_s)
         if (self.certificate is None) != (self.certificate_key is None):
@@ -109,7 +120,7 @@ class ConsoleConfig:
 
 
 def console(config: ConsoleConfig) -> int:
-    """Serve a browser page to drive a robot, watch it and record it, or to review a store."""
+    """Serve a browser page to drive a robot, watch it and record it, to look on, or to review a store."""
     from demos.web.server import ServingOptions, is_loopback
 
     certificate = None
@@ -121,13 +132,18 @@ def console(config: ConsoleConfig) -> int:
         token=config.token or ("" if is_loopback(config.host) else secrets.token_urlsafe(16)),
         certificate=certificate,
     )
-    return _drive(config, serving) if config.review is None else _review(config.review, serving)
+    if config.watch:
+        from demos.web.watch import WatchPage
+
+        return _serve(WatchPage(config.watch, serving))
+    if config.review is not None:
+        from demos.web.review import ReviewPage
+
+        return _serve(ReviewPage(str(config.review), serving))
+    return _drive(config, serving)
 
 
-def _review(path: Path, serving: ServingOptions) -> int:
-    from demos.web.review import ReviewPage
-
-    page = ReviewPage(str(path), serving)
+def _serve(page: ReviewPage | WatchPage) -> int:
     print(f"the page is at {page.url}; Ctrl-C ends it", file=sys.stderr)
     try:
         page.wait()
@@ -163,6 +179,6 @@ def _drive(config: ConsoleConfig, serving: ServingOptions) -> int:
         operator=config.operator,
         notes=config.notes,
     )
-    recorded = run(plan, make_device=lambda device: BrowserConsole(device.spec, serving))
+    recorded = run(plan, make_device=lambda device: BrowserConsole(device.spec, serving, robot=device.robot))
     print(json.dumps(recorded.to_json()) if config.json else summary(recorded))
     return recorded.status

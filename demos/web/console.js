@@ -1,5 +1,6 @@
 // The page: sends what the hands do thirty times a second, and shows what comes back.
 
+import { makeCameras, makeFields, showFrame, showRows } from "./parts.js";
 import { Plot } from "./plot.js";
 import { Hands } from "./sticks.js";
 
@@ -33,7 +34,7 @@ function connect() {
   const scheme = location.protocol === "https:" ? "wss" : "ws";
   const socket = new WebSocket(`${scheme}://${location.host}/ws${location.search}`);
   socket.binaryType = "arraybuffer";
-  socket.onmessage = (event) => typeof event.data === "string" ? hear(JSON.parse(event.data)) : showFrame(event.data);
+  socket.onmessage = (event) => typeof event.data === "string" ? hear(JSON.parse(event.data)) : showFrame(at("cameras"), event.data);
   socket.onclose = () => {
     page.state = null;
     showPhase("no connection", "");
@@ -47,6 +48,7 @@ function connect() {
 function hear(message) {
   if (message.type === "hello") meet(message);
   if (message.type === "state") show(message);
+  if (message.type === "bridge") showRows(at("bridge"), message.rows);
   if (message.type === "echo") {
     page.seen = message.now;
     const took = performance.now() - message.sent;
@@ -66,29 +68,9 @@ function meet(hello) {
   const labels = hands.label(hello.axes);
   at("left-stick").dataset.label = labels.left;
   at("right-stick").dataset.label = labels.right;
-  at("cameras").replaceChildren(...hello.cameras.map((name) => {
-    const figure = document.createElement("figure");
-    const caption = document.createElement("figcaption");
-    caption.textContent = figure.dataset.name = name;
-    figure.append(new Image(), caption);
-    return figure;
-  }));
+  makeCameras(at("cameras"), hello.cameras);
   page.plot = new Plot(at("plot"), hello.fields);
-  page.rows = new Map(["action", ...hello.fields.map((field) => field.name)].map((name) => {
-    const row = document.createElement("tr");
-    const unit = hello.fields.find((field) => field.name === name)?.unit;
-    row.append(document.createElement("td"), document.createElement("td"));
-    row.cells[0].textContent = name + (unit ? ` [${unit}]` : "");
-    return [name, row.cells[1]];
-  }));
-  at("fields").replaceChildren(...[...page.rows.values()].map((cell) => cell.parentElement));
-}
-
-function showFrame(data) {
-  const image = at("cameras").querySelectorAll("img")[new Uint8Array(data, 0, 1)[0]];
-  const url = URL.createObjectURL(new Blob([data.slice(1)], { type: "image/jpeg" }));
-  image.onload = image.onerror = () => URL.revokeObjectURL(url);
-  image.src = url;
+  page.rows = makeFields(at("fields"), [{ name: "action" }, ...hello.fields]);
 }
 
 function showPhase(text, phase) {

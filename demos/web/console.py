@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from demos.teleop.browser import BrowserDevice
+from demos.web.bridge_look import look_at_bridge
 from demos.web.driving import DrivingPages
 from demos.web.view import View
 from robot_rlpd.errors import ConfigError
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from demos.recording.state import RecorderState
     from demos.web.server import ServingOptions
     from robot_rlpd.episode import Episode, EpisodeInfo, Step
-    from robot_rlpd.robot import Observation, StepResult
+    from robot_rlpd.robot import Observation, Robot, StepResult
     from robot_rlpd.specs import RobotSpec
 
 SWITCH_INTERVAL_S = 0.0005
@@ -26,6 +27,7 @@ class BrowserConsole(BrowserDevice):
     Args:
         spec: Of the robot.
         serving: Where.
+        robot: If it is a served one, the page shows how the bridge does.
 
     Attributes:
         url: Address of the page.
@@ -34,12 +36,17 @@ class BrowserConsole(BrowserDevice):
         ConfigError: The robot takes no deltas, or the address cannot be used.
     """
 
-    def __init__(self, spec: RobotSpec, serving: ServingOptions) -> None:
+    def __init__(self, spec: RobotSpec, serving: ServingOptions, *, robot: Robot | None = None) -> None:
         super().__init__(spec.action, spec.control_rate_hz)
         # The server's thread must not keep the interpreter from the control loop for Python's usual 5 ms.
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         self._view = View(spec, self)
-        self._pages = DrivingPages(self, self._view, serving)
+        self._bridge = look_at_bridge(robot)
+        try:
+            self._pages = DrivingPages(self, self._view, serving, bridge=self._bridge)
+        except ConfigError:
+            self._close_bridge()
+            raise
         self.url = self._pages.url
         sys.stderr.write(f"the page is at {self.url}\n")
 
@@ -66,6 +73,11 @@ class BrowserConsole(BrowserDevice):
     def close(self) -> None:
         """Stop serving."""
         self._pages.close()
+        self._close_bridge()
+
+    def _close_bridge(self) -> None:
+        if self._bridge is not None:
+            self._bridge.close()
 
 
 def parse_port(text: str) -> int:

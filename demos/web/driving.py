@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection
 
     from demos.teleop.browser import BrowserDevice
+    from demos.web.bridge_look import BridgeLook
     from demos.web.view import View
 
-FILES = ("console.js", "sticks.js", "plot.js", "console.css")
+FILES = ("console.js", "parts.js", "sticks.js", "plot.js", "console.css")
 VIEW_PERIOD_S = 1.0 / 30.0
 """A page is sent what is new at most so often [s]; a slow one gets less, and always the newest."""
 
@@ -53,6 +54,7 @@ class DrivingPages:
     Args:
         device: Is commanded.
         view: Is shown.
+        bridge: Figures of the bridge to the robot, where there is one.
         serving: Where, and to whom.
 
     Attributes:
@@ -62,8 +64,10 @@ class DrivingPages:
         ConfigError: The address cannot be used.
     """
 
-    def __init__(self, device: BrowserDevice, view: View, serving: ServingOptions) -> None:
-        self._device, self._view = device, view
+    def __init__(
+        self, device: BrowserDevice, view: View, serving: ServingOptions, *, bridge: BridgeLook | None = None
+    ) -> None:
+        self._device, self._view, self._bridge = device, view, bridge
         self._pages: list[ServerConnection] = []
         self._driver: ServerConnection | None = None
         self._decoder = msgspec.json.Decoder(Drive | Gripper | Ask | Role)
@@ -120,11 +124,14 @@ class DrivingPages:
 
     async def _show(self, page: ServerConnection) -> None:
         """Send what is new; `send` waits while the page does not take more."""
-        shown = -1
+        shown, told = -1, b""
         with contextlib.suppress(ConnectionClosed):
             while True:
                 state = self._view.state(driving=page is self._driver, watchers=len(self._pages) - 1)
                 await page.send(state, text=True)
+                if self._bridge is not None and told is not self._bridge.message:
+                    told = self._bridge.message
+                    await page.send(told, text=True)
                 if shown != self._view.version:
                     shown = self._view.version
                     for frame in self._view.frames():

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from demos.teleop.browser import BrowserDevice
     from robot_rlpd.episode import Step
     from robot_rlpd.robot import Observation
-    from robot_rlpd.specs import RobotSpec
+    from robot_rlpd.specs import ArraySpec, RobotSpec
 
 VIEW_QUALITY = 80
 """JPEG quality of what is looked at; what is recorded has its own."""
@@ -39,8 +39,7 @@ class View:
         self._spec = spec
         self._device = device
         self._lock = threading.Lock()
-        self._cameras = [field for field in spec.observation if is_encodable(field)]
-        self._fields = [field for field in spec.observation if not field.is_image and field.size <= MAX_SHOWN]
+        self._cameras, self._fields = shown_fields(spec)
         self._observation: Observation | None = None
         self._step: Step | None = None
         self._state: dict[str, Any] = {}
@@ -61,13 +60,12 @@ class View:
 
     def hello(self) -> bytes:
         """What does not change, for a page that has just connected."""
-        fields = [to_builtins(field) for field in self._fields]
         return _encode(
             type="hello",
             robot=self._spec.name,
             control_rate_hz=self._spec.control_rate_hz,
             cameras=[field.name for field in self._cameras],
-            fields=[{key: field[key] for key in ("name", "unit", "components", "low", "high")} for field in fields],
+            fields=described(self._fields),
             action=[component.name for component in self._spec.action.components],
             axes=self._device.axes,
             gripper=self._device.gripper_high is not None,
@@ -84,7 +82,7 @@ class View:
         """
         with self._lock:
             state, observation, step = self._state, self._observation, self._step
-        values = {} if observation is None else {f.name: _numbers(observation[f.name]) for f in self._fields}
+        values = {} if observation is None else shown_numbers(self._fields, observation)
         return _encode(
             type="state",
             session=state,
@@ -105,12 +103,32 @@ class View:
         if observation is None:
             return []
         if self._jpegs[0] != version:
-            encoded = [
-                bytes([number]) + images.encode(observation[field.name], VIEW_QUALITY)
-                for number, field in enumerate(self._cameras)
-            ]
-            self._jpegs = (version, encoded)
+            self._jpegs = (version, encoded_frames(self._cameras, observation))
         return self._jpegs[1]
+
+
+def shown_fields(spec: RobotSpec) -> tuple[list[ArraySpec], list[ArraySpec]]:
+    """The cameras, and the fields that are shown as numbers."""
+    cameras = [field for field in spec.observation if is_encodable(field)]
+    return cameras, [field for field in spec.observation if not field.is_image and field.size <= MAX_SHOWN]
+
+
+def described(fields: list[ArraySpec]) -> list[dict[str, Any]]:
+    """What a page has to know of fields."""
+    told = [to_builtins(field) for field in fields]
+    return [{key: field[key] for key in ("name", "unit", "components", "low", "high")} for field in told]
+
+
+def shown_numbers(fields: list[ArraySpec], observation: Observation) -> dict[str, list[float]]:
+    """Values by field."""
+    return {field.name: _numbers(observation[field.name]) for field in fields}
+
+
+def encoded_frames(cameras: list[ArraySpec], observation: Observation) -> list[bytes]:
+    """One message per camera: its number as one byte, then the JPEG file."""
+    return [
+        bytes([number]) + images.encode(observation[field.name], VIEW_QUALITY) for number, field in enumerate(cameras)
+    ]
 
 
 def _numbers(array: Any) -> list[float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json as json_format
 import logging
+import math
 import platform
 import sys
 import time
@@ -24,6 +25,7 @@ from robot_rlpd.episode import EpisodeInfo
 from robot_rlpd.errors import BridgeError, ConfigError, DataError, RobotError, RobotRlpdError
 from robot_rlpd.evaluation import EVALUATION_SEED_OFFSET
 from robot_rlpd.interrupt import stop_on_signals
+from robot_rlpd.limits import Watch
 from robot_rlpd.pacing import PacedRobot
 from robot_rlpd.robot import RandomPolicy
 from robot_rlpd.rollout import rollout
@@ -45,6 +47,8 @@ PATIENCE = 3
 """Interrupted episodes in a row after which the actor gives up."""
 TRIAL_CALLS = 50
 """How often a new policy is asked before it may act."""
+WATCHED = ("command_timeout_s", "max_missed_ticks", "hold_after_ticks")
+"""Limits of the watchdog, of which 0 is none."""
 LARGEST_SHARE = 0.5
 """Of the control period that a policy may take for an action (99 % of the trial calls)."""
 
@@ -67,6 +71,15 @@ class ActorConfig:
     """Number of episodes, at least 1; default: until Ctrl-C."""
     pace: Literal["real", "fast"] = "real"
     """real: a step takes its control period; fast: a simulator in this process steps as fast as it can."""
+    command_timeout_s: float = AUTONOMOUS.command_timeout_s or 0.0
+    """Seconds that the policy may take over one action before the robot is stopped; 0 waits for ever. Real pace in this
+    process only: a served robot's side has its own watchdog."""
+    max_missed_ticks: int = AUTONOMOUS.max_missed_ticks or 0
+    """Actions in a row that may come more than a period late before the robot is stopped; 0 for any number.
+    Likewise."""
+    hold_after_ticks: float = AUTONOMOUS.hold_after_ticks or 0.0
+    """Control periods by which the next action may be late before a robot that moves on without one is held until it
+    comes: speeds go to zero, a robot commanded by forces is stopped; 0 for never. Likewise."""
     max_episode_steps: int | None = None
     """Time limit of an episode in control steps, at least 1; default that of the task, else 1000."""
     env_kwargs: str = ""
@@ -79,10 +92,11 @@ class ActorConfig:
 
     def __post_init__(self) -> None:
         check_address(self.learner)
-        for name, least in (("episodes", 1), ("max_episode_steps", 1), ("deliver_s", 0)):
+        least = {"episodes": 1, "max_episode_steps": 1, "deliver_s": 0}
+        for name, lowest in (least | dict.fromkeys(WATCHED, 0)).items():
             value = getattr(self, name)
-            if value is not None and not value >= least:
-                raise ConfigError(field=name, found=value, allowed=f"at least {least}")
+            if value is not None and not (lowest <= value < math.inf):
+                raise ConfigError(field=name, found=value, allowed=f"at least {lowest}, finite")
 
 
 @dataclass
@@ -246,7 +260,9 @@ def _open(config: ActorConfig, options: TaskOptions) -> Robot:
     robot = open_robot(config.robot, options=replace(options, max_episode_steps=config.max_episode_steps))
     if config.robot.startswith(REMOTE):
         return robot  # limits and pace are on its own side
-    return watched(PacedRobot(robot), AUTONOMOUS) if config.pace == "real" else SafeRobot(robot)
+    if config.pace == "fast":
+        return SafeRobot(robot)
+    return watched(PacedRobot(robot), Watch(**{name: getattr(config, name) or None for name in WATCHED}))
 
 
 def _text(told: dict[str, Any], config: ActorConfig) -> str:

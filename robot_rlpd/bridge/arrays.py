@@ -62,6 +62,14 @@ class Layout:
     """Where each array of one table lies among the packed bytes and in the frames after the header.
 
     Robots send the same table at every step, so layouts are made once and remembered.
+
+    Attributes:
+        entries: The rows of the table.
+        table: Encoded.
+        large: Name, dtype, shape and bytes of each array that has a frame of its own.
+        packed: Name, dtype, shape and start of each array among the packed bytes.
+        packed_size: How many bytes those are.
+        padding: Names of the packed arrays, and the zeros after each.
     """
 
     def __init__(self, entries: tuple[ArrayEntry, ...]) -> None:
@@ -70,24 +78,26 @@ class Layout:
         self.entries = entries
         self.table = msgspec.Raw(msgspec.msgpack.encode(entries))
         self.large: list[tuple[str, np.dtype[Any], tuple[int, ...], int]] = []
-        self.packed: list[tuple[str, np.dtype[Any], tuple[int, ...], int, int]] = []
+        self.packed: list[tuple[str, np.dtype[Any], tuple[int, ...], int]] = []
         self.packed_size = 0
+        self.padding: list[tuple[str, bytes]] = []
+        # A byte other than 0 and 1 would make an invalid bool: they are read as numbers first.
+        self._bools = [entry.name for entry in entries if entry.dtype == "bool"]
         for entry in entries:
             entry.check()
-            dtype, size = np.dtype(entry.dtype).newbyteorder("<"), entry.size_bytes
+            dtype = np.dtype("uint8" if entry.dtype == "bool" else entry.dtype).newbyteorder("<")
+            size = entry.size_bytes
             if size > PACKED_BYTES:
                 self.large.append((entry.name, dtype, entry.shape, size))
             else:
                 start = self.packed_size
-                self.packed.append((entry.name, dtype, entry.shape, start, start + size))
+                self.packed.append((entry.name, dtype, entry.shape, start))
                 self.packed_size = -(-(start + size) // ALIGNMENT) * ALIGNMENT
+                self.padding.append((entry.name, bytes(self.packed_size - start - size)))
 
     def pack(self, arrays: Mapping[str, NDArray[Any]]) -> bytearray:
         """The small arrays."""
-        packed = bytearray(self.packed_size)
-        for name, _, _, start, end in self.packed:
-            packed[start:end] = arrays[name].tobytes()
-        return packed
+        return bytearray().join([part for name, padding in self.padding for part in (arrays[name].tobytes(), padding)])
 
     def frames(self, arrays: Mapping[str, NDArray[Any]]) -> list[Buffer]:
         """The frames after the header, one for each large array; not copied here."""
@@ -101,23 +111,25 @@ class Layout:
         """
         if len(packed) != self.packed_size:
             raise ProtocolError(field="packed", found=f"{len(packed)} B", allowed=f"{self.packed_size} B")
-        if frames or self.large:
-            sizes = [size for _, _, _, size in self.large]
-            if [len(frame) for frame in frames] != sizes:
-                found = f"{[len(f) for f in frames][:16]} B"
-                raise ProtocolError(field="frames", found=found, allowed=f"{sizes[:16]} B")
         arrays: dict[str, NDArray[Any]] = {}
-        for name, dtype, shape, start, _ in self.packed:
-            arrays[name] = _array(packed, dtype, shape, start)
-        for (name, dtype, shape, _), frame in zip(self.large, frames, strict=True):
-            arrays[name] = _array(bytearray(frame) if isinstance(frame, bytes) else frame, dtype, shape, 0)
-        return {entry.name: arrays[entry.name] for entry in self.entries} if self.large else arrays
+        for name, dtype, shape, start in self.packed:
+            arrays[name] = np.ndarray(shape, dtype, packed, start)
+        if frames or self.large:
+            arrays |= self._unpack_large(frames)
+            arrays = {entry.name: arrays[entry.name] for entry in self.entries}
+        for name in self._bools:
+            arrays[name] = arrays[name].astype(np.bool_)
+        return arrays
 
-
-def _array(buffer: Buffer, dtype: np.dtype[Any], shape: tuple[int, ...], start: int) -> NDArray[Any]:
-    if dtype.kind == "b":  # A byte other than 0 and 1 would make an invalid bool.
-        return np.ndarray(shape, np.uint8, buffer, start).astype(np.bool_)
-    return np.ndarray(shape, dtype, buffer, start)
+    def _unpack_large(self, frames: Sequence[Buffer]) -> dict[str, NDArray[Any]]:
+        sizes = [size for _, _, _, size in self.large]
+        if [len(frame) for frame in frames] != sizes:
+            found = f"{[len(f) for f in frames][:16]} B"
+            raise ProtocolError(field="frames", found=found, allowed=f"{sizes[:16]} B")
+        return {
+            name: np.ndarray(shape, dtype, bytearray(frame) if isinstance(frame, bytes) else frame)
+            for (name, dtype, shape, _), frame in zip(self.large, frames, strict=True)
+        }
 
 
 @functools.lru_cache(maxsize=64)

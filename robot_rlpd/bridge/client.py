@@ -16,8 +16,10 @@ from robot_rlpd.bridge import wire
 from robot_rlpd.bridge.connection import Connection
 from robot_rlpd.bridge.keys import Keyring
 from robot_rlpd.bridge.refusal import Refusal, error_of
+from robot_rlpd.bridge.results import Results
 from robot_rlpd.bridge.security import client_keys
 from robot_rlpd.bridge.statistics import Statistics
+from robot_rlpd.bridge.templates import step_template
 from robot_rlpd.bridge.wire import Refused, Reply, Seen, Stopped, Welcome
 from robot_rlpd.errors import (
     ConfigError,
@@ -27,18 +29,17 @@ from robot_rlpd.errors import (
     RefusedError,
     RobotError,
 )
-from robot_rlpd.images import decode, is_encodable
 from robot_rlpd.robot import ClosingRobot, StepResult
 from robot_rlpd.specs import PolicyContract, RobotSpec, from_builtins, to_builtins
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Sequence
 
-    from robot_rlpd.bridge.arrays import Buffer, Layout
+    from robot_rlpd.bridge.arrays import Buffer
     from robot_rlpd.robot import Action
-    from robot_rlpd.specs import ArraySpec
 
 logger = logging.getLogger(__name__)
+NO_RESULT = StepResult({})
 
 STOP_TIMEOUT_S = 1.0
 """How long `stop` waits for the confirmation."""
@@ -101,7 +102,6 @@ class RemoteRobot(ClosingRobot):
         self._session, self._sequence = "", 0
         self._stale = False
         self._closed = False
-        self._layout: Layout | None = None
         try:
             self.spec, self.server = self._connect()
             self.statistics = Statistics(self.spec.control_period_s, paced=self._pace == "real")
@@ -142,7 +142,12 @@ class RemoteRobot(ClosingRobot):
         if self._stale:
             raise RobotError("the session is over", field=self._who, hint="reset it first")
         began_s = time.monotonic()
-        frames = wire.encode_step(self._session, self._sequence + 1, np.asarray(action, np.float32))
+        if type(action) is not np.ndarray or action.dtype != wire.ACTION_DTYPE:
+            action = np.asarray(action, np.float32)
+        if action.shape == self._action_shape:
+            frames = self._steps.frames(self._sequence + 1, {"action": action})
+        else:
+            frames = wire.encode_step(self._session, self._sequence + 1, action)  # the robot's side says what is wrong
         self._sequence += 1
         try:
             result = self._result(frames, self._step_timeout_s)
@@ -239,24 +244,19 @@ class RemoteRobot(ClosingRobot):
         spec = from_builtins(message.spec, RobotSpec)
         self._session, self._sequence, self._stale = message.session, 0, False
         self._pace = message.pace
-        self._layout = None
-        packed = message.images == wire.JPEG
-        self._cameras = {f"observation.{s.name}": s for s in spec.observation if packed and is_encodable(s)}
+        self._period_s = spec.control_period_s
+        self._action_shape = spec.action.low.shape
+        self._steps = step_template(message.session, spec.action.size)
+        self._results = Results(spec, jpeg=message.images == wire.JPEG)
         return spec, wire.printable(message.server)
 
     def _result(self, frames: list[Buffer], timeout_s: float) -> StepResult:
         """Exchange a request of the present sequence number for its result."""
         if self._connection is None:
             raise RobotError("closed", field=self._who)
-        sequence, period_s = self._sequence, self.spec.control_period_s
-
-        def is_answer(message: wire.AnyMessage) -> bool:
-            return isinstance(message, (Reply, Refused)) and message.sequence == sequence
-
+        period_s = self._period_s
         try:
-            message, layout, arrays = self._connection.exchange(
-                frames, wire.reader(is_answer), timeout_s + period_s, period_s=period_s
-            )
+            result, decoded = self._connection.exchange(frames, self._read, timeout_s + period_s, period_s=period_s)
         except BaseException as error:
             # Whether the request was executed is not known: only a new session is sure to be in step.
             self._stale = True
@@ -264,6 +264,9 @@ class RemoteRobot(ClosingRobot):
                 self._connection.send([wire.encode(wire.Stop(self._session, "an answer did not reach the commander"))])
             raise
         self.statistics.repeated += self._connection.sendings - 1
+        if decoded is None:
+            return result
+        message, layout, arrays = decoded
         if isinstance(message, Refused):
             refusal = error_of(message)
             if isinstance(refusal, Refusal):
@@ -271,41 +274,19 @@ class RemoteRobot(ClosingRobot):
                 self._session = "" if refusal.code == "session" else self._session
             raise refusal
         assert isinstance(message, Reply)
-        if layout is not None and layout is not self._layout:
-            _check_layout(layout, self.spec, self._cameras)
-            self._layout = layout
-        for name, camera in self._cameras.items():
-            arrays[name] = decode(arrays[name], camera.shape, name)
-        executed_action = arrays.pop("executed_action", None)
-        return StepResult(
-            {name[12:]: array for name, array in arrays.items() if name.startswith("observation.")},
-            executed_action,
-            {name[8:]: array for name, array in arrays.items() if name.startswith("signals.")},
-            message.robot_time_s,
-            message.fault,
-            message.frame_times_s,
-            message.dropped_frames,
-            message.randomization,
-        )
+        assert layout is not None
+        return self._results.result(message, layout, arrays)
+
+    def _read(self, frames: Sequence[Buffer]) -> tuple[StepResult, wire.Decoded | None] | None:
+        """The awaited answer: a result where it looks like the one before, else decoded."""
+        result = self._results.read(frames, self._sequence)
+        if result is not None:
+            return result, None
+        decoded = wire.decode(frames)
+        message = decoded[0]
+        is_answer = isinstance(message, (Reply, Refused)) and message.sequence == self._sequence
+        return (NO_RESULT, decoded) if is_answer else None
 
 
 def _is_stop_answer(message: wire.AnyMessage) -> bool:
     return isinstance(message, Stopped) or (isinstance(message, Refused) and message.code == "session")
-
-
-def _check_layout(layout: Layout, spec: RobotSpec, cameras: Mapping[str, ArraySpec]) -> None:
-    fields = {f"observation.{s.name}": (s.dtype, s.shape) for s in spec.observation}
-    allowed = fields | {f"signals.{s.name}": (s.dtype, s.shape) for s in spec.signals}
-    allowed["executed_action"] = ("float32", (spec.action.size,))
-    found = {entry.name: (entry.dtype, entry.shape) for entry in layout.entries}
-    for name in cameras.keys() & found.keys():
-        if found[name][0] == "uint8" and len(found[name][1]) == 1:  # bytes of an image, as many as it takes
-            allowed[name] = fields[name] = found[name]
-    for name in [*found, *fields]:
-        if name not in found or found[name] != allowed.get(name):
-            raise ProtocolError(
-                "the reply does not follow the spec",
-                field=name,
-                found=str(found.get(name, "nothing")),
-                allowed=str(allowed.get(name, "nothing")),
-            )

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from robot_rlpd.bridge.arrays import Buffer
 
-MORE = zmq.NOBLOCK | zmq.SNDMORE
+MORE, LAST, IS_MORE = zmq.NOBLOCK | zmq.SNDMORE, zmq.NOBLOCK, zmq.RCVMORE
 
 
 def send(socket: zmq.Socket[bytes], frames: Sequence[Buffer]) -> None:
@@ -20,9 +20,10 @@ def send(socket: zmq.Socket[bytes], frames: Sequence[Buffer]) -> None:
     Raises:
         zmq.Again: The socket takes nothing now; nothing was sent.
     """
-    for frame in frames[:-1]:
-        socket.send(frame, MORE)
-    socket.send(frames[-1], zmq.NOBLOCK)
+    if len(frames) > 1:
+        for frame in frames[:-1]:
+            socket.send(frame, MORE)
+    socket.send(frames[-1], LAST)
 
 
 def receive(socket: zmq.Socket[bytes]) -> list[Buffer]:
@@ -32,6 +33,6 @@ def receive(socket: zmq.Socket[bytes]) -> list[Buffer]:
         zmq.Again: There was none within the socket's time.
     """
     frames: list[Buffer] = [socket.recv()]
-    while socket.getsockopt(zmq.RCVMORE):
+    while socket.getsockopt(IS_MORE):
         frames.append(socket.recv(copy=False).buffer)
     return frames

@@ -106,7 +106,11 @@ class GuardedSocket:
             identity, frames = self._socket.recv(), receive(self._socket)
         except zmq.Again:
             return None
-        return None if self._malformed[identity] >= MOST_MALFORMED else (identity, frames)
+        return None if self._malformed.get(identity, 0) >= MOST_MALFORMED else (identity, frames)
+
+    def has_message(self) -> bool:
+        """Whether `receive` would not have to wait."""
+        return bool(self._socket.poll(0))
 
     def malformed(self, identity: bytes) -> None:
         """This peer sent something that cannot be read; too much of it, and nothing from it is read any more."""

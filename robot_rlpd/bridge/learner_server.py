@@ -11,7 +11,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from robot_rlpd.bridge import actor_wire, wire
-from robot_rlpd.bridge.actor_wire import PART_BYTES, Ask, Fetch, Offer, Part
+from robot_rlpd.bridge.actor_wire import PART_BYTES, Ask, Fetch, Offer, Part, Wanted
 from robot_rlpd.bridge.guarded_socket import GuardedSocket
 from robot_rlpd.bridge.refusal import Refusal, refused
 from robot_rlpd.bridge.wire import Look, Seen, printable
@@ -31,6 +31,8 @@ TICK_MS = 100
 AWAY_S = 5.0
 """An actor that was not heard of for this long is away."""
 MAX_ACTORS = 1000
+MOST_AT_ONCE = 256
+"""Messages that are read, where they wait already, before complete episodes are brought to the disk."""
 
 
 @dataclass
@@ -65,6 +67,10 @@ class LearnerServer:
         encrypt: Encrypt also what cannot leave this machine.
         keyring: Holds the own key and the actors that may connect; default the one of this user.
 
+    Attributes:
+        actors: By name.
+        malformed: Messages that could not be read.
+
     Raises:
         ConfigError: An address that is wrong or in use, or no key of its own.
     """
@@ -84,6 +90,8 @@ class LearnerServer:
         self._contract, self._inbox, self._shelf, self._describe = contract, inbox, shelf, describe
         self.actors: dict[str, Actor] = {}
         self._refused = Counter[str]()
+        self.malformed = 0
+        self._asked: list[tuple[bytes, Offer | Part]] = []
         self._started_s = time.monotonic()
         self._socket = GuardedSocket(
             address,
@@ -131,33 +139,55 @@ class LearnerServer:
             **self._describe(),
         }
 
-    def answer(self, frames: Sequence[Buffer]) -> list[Buffer]:
-        """The frames to send back. Never raises for what an actor sent."""
+    def answer(self, frames: Sequence[Buffer], identity: bytes = b"") -> list[Buffer] | None:
+        """The frames to send back to whoever sent these; None until `commit`. Never raises for what an actor sent."""
         request = ""
         try:
             message, data = actor_wire.decode(frames)
+        except ProtocolError as error:
+            self.malformed += 1
+            return self._refuse(error, request)
+        try:
             if isinstance(message, Look):
                 request = message.nonce
                 return actor_wire.encode(Seen(message.nonce, self.status()))
             if not isinstance(message, (Offer, Part, Ask, Fetch)):
                 raise ProtocolError("not a request", found=type(message).__name__.lower())
             request = message.request
-            return self._answer(message, data)
-        except RobotRlpdError as error:
-            refusal = refused(error, nonce=request)
-            self._refused[refusal.code] += 1
-            logger.warning("refused: %s", error)
-            return actor_wire.encode(refusal)
-
-    def _answer(self, message: Offer | Part | Ask | Fetch, data: Buffer) -> list[Buffer]:
-        if isinstance(message, Offer):
+            if not isinstance(message, (Offer, Part)):
+                return self._answer(message)
             self._heard(message.actor)
-            return actor_wire.encode(self._inbox.offer(message))
-        if isinstance(message, Part):
-            before = self._inbox.num_episodes
-            wanted = self._inbox.part(message, data)
-            self._heard(message.actor).episodes += self._inbox.num_episodes - before
+            wanted = self._inbox.offer(message) if isinstance(message, Offer) else self._inbox.part(message, data)
+            if wanted is None:
+                self._asked.append((identity, message))
+                return None
             return actor_wire.encode(wanted)
+        except RobotRlpdError as error:
+            return self._refuse(error, request)
+
+    def commit(self) -> list[tuple[bytes, list[Buffer]]]:
+        """Bring to the disk what is complete; who gets which answer."""
+        outcomes, asked = self._inbox.commit(), self._asked
+        self._asked = []
+        for stored in outcomes.values():
+            self._heard(stored.actor).episodes += stored.error is None
+        answers = []
+        for identity, message in asked:
+            stored = outcomes[message.uuid]
+            if stored.error is not None:
+                answers.append((identity, self._refuse(stored.error, message.request)))
+            else:
+                wanted = Wanted(message.request, message.uuid, stored.size, stored=True)
+                answers.append((identity, actor_wire.encode(wanted)))
+        return answers
+
+    def _refuse(self, error: RobotRlpdError, request: str) -> list[Buffer]:
+        refusal = refused(error, nonce=request)
+        self._refused[refusal.code] += 1
+        logger.warning("refused: %s", error)
+        return actor_wire.encode(refusal)
+
+    def _answer(self, message: Ask | Fetch) -> list[Buffer]:
         if isinstance(message, Fetch):
             return actor_wire.encode(*self._shelf.fetch(message))
         if message.version != actor_wire.PROTOCOL_VERSION:
@@ -185,8 +215,21 @@ class LearnerServer:
     def _run(self) -> None:
         try:
             while not self._over.is_set():
-                if (received := self._socket.receive()) is not None:
-                    identity, frames = received
-                    self._socket.send(identity, self.answer(frames))
+                for _ in range(MOST_AT_ONCE):
+                    if not self._serve_one() or self._inbox.is_full or not self._socket.has_message():
+                        break
+                for identity, answer in self.commit():
+                    self._socket.send(identity, answer)
         finally:
             self._socket.close()
+
+    def _serve_one(self) -> bool:
+        if (received := self._socket.receive()) is None:
+            return False
+        identity, frames = received
+        malformed = self.malformed
+        if (answer := self.answer(frames, identity)) is not None:
+            self._socket.send(identity, answer)
+        if self.malformed > malformed:
+            self._socket.malformed(identity)
+        return True

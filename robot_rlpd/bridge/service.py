@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from robot_rlpd import images
 from robot_rlpd.bridge import wire
 from robot_rlpd.bridge.arrays import Buffer
 from robot_rlpd.bridge.refusal import Refusal, refused
+from robot_rlpd.bridge.replies import Replies
 from robot_rlpd.bridge.statistics import Statistics
+from robot_rlpd.bridge.templates import Template, step_template
 from robot_rlpd.bridge.wire import Bye, Hello, Look, Reset, Step, Stop
 from robot_rlpd.errors import ProtocolError, RobotError, RobotRlpdError
 from robot_rlpd.safety import SafeRobot
@@ -45,7 +46,8 @@ class _Seat:
     nonce: str
     session: str
     welcome: list[Buffer]
-    images: str
+    steps: Template
+    replies: Replies
     sequence: int = 0
     reply: list[Buffer] | None = None
 
@@ -74,7 +76,6 @@ class RobotService:
         self._seat: _Seat | None = None
         self._halted = "not reset yet"
         self._newest: StepResult | None = None
-        self._cameras = [s for s in robot.spec.observation if images.is_encodable(s)]
         self._started_s = self._last_command_s = clock.now_s()
         self._looked_s = -math.inf
 
@@ -85,14 +86,17 @@ class RobotService:
 
     def answer(self, frames: Sequence[Buffer]) -> list[Buffer] | None:
         """The frames to send back to whoever sent these; None for silence. Never raises for what a client sent."""
+        seat = self._seat
         try:
+            if seat is not None and (step := seat.steps.read(frames, seat.sequence + 1)) is not None:
+                return self._obey(seat, seat.sequence + 1, action=step[1]["action"])
             message, _, arrays = wire.decode(frames)
         except ProtocolError as error:
             self.malformed += 1
             return self._refuse(error, sequence=0)
         sequence, nonce = 0, ""
         try:
-            if isinstance(message, (Reset, Step)):
+            if isinstance(message, (Step, Reset)):
                 sequence = message.sequence
                 return self._command(message, arrays)
             if isinstance(message, Hello):
@@ -189,61 +193,60 @@ class RobotService:
             kind,
         )
         client = wire.printable(hello.client)
-        self._seat = _Seat(client, hello.nonce, welcome.session, [wire.encode(welcome)], kind)
+        replies = Replies(self.robot.spec, jpeg=kind == wire.JPEG)
+        steps = step_template(welcome.session, self.robot.spec.action.size)
+        self._seat = _Seat(client, hello.nonce, welcome.session, [wire.encode(welcome)], steps, replies)
         self._last_command_s = self._clock.now_s()
         logger.info("%s: commanded by %s", self._who, client)
         return self._seat.welcome
 
     def _command(self, message: Reset | Step, arrays: dict[str, NDArray[Any]]) -> list[Buffer]:
         seat = self._seat_of(message.session)
-        if message.sequence == seat.sequence and seat.reply is not None:
-            self.statistics.repeated += 1
-            return seat.reply
         if message.sequence != seat.sequence + 1:
+            if message.sequence == seat.sequence and seat.reply is not None:
+                self.statistics.repeated += 1
+                return seat.reply
             raise Refusal("sequence", field="sequence", found=str(message.sequence), allowed=str(seat.sequence + 1))
+        if isinstance(message, Reset):
+            return self._obey(seat, message.sequence, reset=message)
+        return self._obey(seat, message.sequence, action=arrays.get("action", _NO_ACTION))
+
+    def _obey(
+        self, seat: _Seat, sequence: int, *, action: NDArray[Any] = _NO_ACTION, reset: Reset | None = None
+    ) -> list[Buffer]:
+        """Carry out the next command of the commander: a reset, else a step."""
         self.watch()  # a command that waited longer than the limit must not be obeyed
-        seat.sequence, seat.reply = message.sequence, None
-        seat.reply = self._execute(message, arrays)
+        seat.sequence, seat.reply = sequence, None
+        seat.reply = self._execute(seat, action, reset)
         self._last_command_s = self._clock.now_s()
         return seat.reply
 
-    def _execute(self, message: Reset | Step, arrays: dict[str, NDArray[Any]]) -> list[Buffer]:
+    def _execute(self, seat: _Seat, action: NDArray[Any], reset: Reset | None) -> list[Buffer]:
         try:
-            if isinstance(message, Reset):
-                result = self.robot.reset(seed=message.seed, options=message.options)
+            if reset is not None:
+                result = self.robot.reset(seed=reset.seed, options=reset.options)
                 self._halted = ""
                 self.statistics.reset()
             else:
                 if self._halted:
                     raise RobotError(f"stopped: {self._halted}", field=self._who, hint="reset it first")
                 began_s = self._clock.now_s()
-                result = self.robot.step(arrays.get("action", _NO_ACTION))
+                result = self.robot.step(action)
                 self.statistics.step(began_s, self._clock.now_s())
             self._newest = result
-            reply = wire.encode_reply(message.sequence, result, self._arrays(result))
+            reply = seat.replies.encode(seat.sequence, result)
         except RobotRlpdError as error:
-            if not self._halted or isinstance(message, Reset):
+            if not self._halted or reset is not None:
                 self._halt(str(error))
-            return self._refuse(error, sequence=message.sequence)
+            return self._refuse(error, sequence=seat.sequence)
         except Exception as error:
             # A driver's own exceptions are faults of the robot, not of the server.
             logger.exception("%s failed", self._who)
             self._halt(f"{type(error).__name__}: {error}")
-            return self._refuse(RobotError(self._halted, field=self._who), sequence=message.sequence)
+            return self._refuse(RobotError(self._halted, field=self._who), sequence=seat.sequence)
         if result.fault:
             self._halt(result.fault)
         return reply
-
-    def _arrays(self, result: StepResult) -> dict[str, NDArray[Any]]:
-        arrays = {f"observation.{s.name}": result.observation[s.name] for s in self.robot.spec.observation}
-        if self._seat is not None and self._seat.images == wire.JPEG:
-            arrays |= {f"observation.{s.name}": _jpeg(result.observation[s.name]) for s in self._cameras}
-        for spec in self.robot.spec.signals:
-            if spec.name in result.signals:
-                arrays[f"signals.{spec.name}"] = spec.validate(result.signals[spec.name])
-        if result.executed_action is not None:
-            arrays["executed_action"] = result.executed_action
-        return arrays
 
     def _seen(self) -> StepResult | None:
         """What a robot that stands sees now, if it tells; otherwise the newest observation."""
@@ -285,7 +288,3 @@ class RobotService:
 
     def _idle_s(self) -> float:
         return self._clock.now_s() - self._last_command_s
-
-
-def _jpeg(image: NDArray[Any]) -> NDArray[np.uint8]:
-    return np.frombuffer(images.encode(image), np.uint8)

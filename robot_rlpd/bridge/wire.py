@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import numpy as np
 
 from robot_rlpd.bridge.arrays import NO_ARRAYS, Layout, layout_of, parse_layout
 from robot_rlpd.errors import ProtocolError
@@ -16,7 +17,6 @@ from robot_rlpd.robot import StepResult
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from robot_rlpd.bridge.arrays import Buffer
@@ -27,6 +27,7 @@ MAX_REQUEST_BYTES = 1024 * 1024
 MAX_REPLY_BYTES = 64 * 1024 * 1024
 """Largest frame that a client accepts."""
 MAX_NAME_LENGTH = 80
+ACTION_DTYPE = np.dtype(np.float32)
 RAW, JPEG = "raw", "jpeg"
 """How images of 1 or 3 channels travel: as they are, or as a uint8 vector of JPEG bytes of quality 90."""
 
@@ -230,7 +231,7 @@ def decode(frames: Sequence[Buffer]) -> Decoded:
         raise ProtocolError(f"not a message of protocol version {PROTOCOL_VERSION}: {error}") from None
     if isinstance(message, (Step, Reply, Seen)):
         layout = parse_layout(message.arrays)
-        return message, layout, layout.unpack(message.packed, frames[1:])
+        return message, layout, layout.unpack(message.packed, frames[1:] if len(frames) > 1 else ())
     if len(frames) != 1:
         raise ProtocolError(field="frames", found=f"{len(frames)}", allowed="1")
     return message, None, {}

@@ -65,7 +65,7 @@ class ListeningSession(Session):
         inbox = Inbox(
             self.contract,
             is_stored=lambda uuid: uuid in self.store,
-            store=self.store.append,
+            store=self.store.extend,
             received=self._arrived.put,
         )
         self.server = LearnerServer(

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -8,7 +10,7 @@ from robot_rlpd.clock import ManualClock, Rate
 from robot_rlpd.errors import RobotError, SpecError
 from robot_rlpd.judging import JudgedRobot
 from robot_rlpd.pacing import PacedRobot
-from robot_rlpd.robot import Action, Robot
+from robot_rlpd.robot import Action, Robot, StepResult
 from robot_rlpd.safety import SafeRobot
 from robot_rlpd.specs import ActionComponent, ActionSpec, RobotSpec
 from robot_rlpd.testing import FakeRobot, FakeTask, RobotConformance, fake_spec
@@ -72,6 +74,24 @@ def test_a_nan_stops_the_robot_until_the_next_reset() -> None:
     robot.reset(seed=0)
     robot.step(np.zeros(2, np.float32))
     assert robot.counts.refused_actions == 1
+
+
+class SilentRobot(FakeRobot):
+    """Does not tell what it executed."""
+
+    def step(self, action: Action) -> StepResult:
+        """Step."""
+        return replace(super().step(action), executed_action=None)
+
+
+def test_what_was_executed_does_not_change_when_the_caller_uses_his_array_again() -> None:
+    robot = SafeRobot(SilentRobot())
+    robot.reset(seed=0)
+    action = np.array([0.25, -0.25], np.float32)
+    result = robot.step(action)
+    action[:] = 0.0
+    assert result.executed_action is not None
+    assert result.executed_action.tolist() == [0.25, -0.25]
 
 
 def test_clipping_is_reported_and_counted() -> None:

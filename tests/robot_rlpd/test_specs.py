@@ -14,6 +14,7 @@ from robot_rlpd.specs import (
     RobotSpec,
     check_contract,
     from_builtins,
+    is_finite,
     to_builtins,
 )
 from robot_rlpd.testing import fake_spec
@@ -129,3 +130,28 @@ def test_observations_are_checked_entry_by_entry() -> None:
     with pytest.raises(SpecError, match=r"shape \(3,\)"):
         spec.validate(np.zeros(3, np.float32))
     assert spec.validate(np.zeros(2, np.float64)).dtype == np.float32
+
+
+@given(
+    st.lists(st.sampled_from([-1.5, -1.0, -0.0, 0.0, 0.25, 1.0, 1.5, np.nan, np.inf, -np.inf]), min_size=3, max_size=3)
+)
+def test_an_action_is_admitted_when_it_is_finite_and_within_its_bounds(values: list[float]) -> None:
+    spec = ActionSpec(components=tuple(ActionComponent(name=f"a{i}") for i in range(3)))
+    assert spec.admits(np.array(values, np.float32)) == all(abs(value) <= 1.0 for value in values)
+
+
+def test_an_action_of_another_kind_is_not_admitted() -> None:
+    spec = ActionSpec(components=tuple(ActionComponent(name=f"a{i}") for i in range(3)))
+    for action in (np.zeros(2, np.float32), np.zeros((3, 1), np.float32), np.zeros(3), [0.0, 0.0, 0.0]):
+        assert not spec.admits(action)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [1, 64, 65, 1000])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_found_however_many_numbers_there_are(size: int, bad: float) -> None:
+    for dtype in (np.float32, np.float64):
+        array = np.full(size, np.finfo(dtype).max, dtype)
+        assert is_finite(array)
+        array[size // 2] = bad
+        assert not is_finite(array)
+        assert not is_finite(array.reshape(1, -1))

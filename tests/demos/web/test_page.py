@@ -241,6 +241,31 @@ def test_an_operator_reviews_in_the_browser(
     assert [episode.info.success for episode in after] == [True, False, True]
 
 
+def test_how_the_bridge_does_is_seen_while_a_served_robot_is_driven(
+    serve: Callable[..., Served], open_page: Callable[..., Page], tmp_path: Path, pictures: Path
+) -> None:
+    words = ["serve", "--robot", "sim:reach", "--address", "tcp://127.0.0.1:0", "--json"]
+    with subprocess.Popen([*PROGRAM, *words], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            address = json.loads(server.stdout.readline())["address"]
+            page = open_page(serve("--robot", address).url)
+            begin(page)
+            late = page.locator("#bridge div", has_text="late steps").locator("b")
+            expect(late).to_have_text(re.compile(r"of [1-9]"), timeout=TIMEOUT_MS)
+            for name, value in (("rate", r"Hz of 10$"), ("step seen from here", r"^p50 \d"), ("versions", "protocol")):
+                line = page.locator("#bridge div", has=page.locator(f"span:text-is('{name}')")).locator("b")
+                expect(line).to_have_text(re.compile(value), timeout=TIMEOUT_MS)
+            page.screenshot(path=pictures / "bridge.png")
+            watching = open_page(serve("--watch", address).url)
+            see(watching, "#name", "sim_arm_reach")
+            see(watching, "#phase", "runs")
+            see(watching, "#fields tr:first-child td:last-child", re.compile(r"\d"))
+            watching.screenshot(path=pictures / "watch.png")
+        finally:
+            server.terminate()
+
+
 @pytest.mark.parametrize("how", ["hidden", "closed"])
 def test_the_robot_holds_when_the_page_is_gone(
     how: str, serve: Callable[..., Served], open_page: Callable[..., Page], tmp_path: Path

@@ -169,6 +169,22 @@ def test_the_page_is_told_what_there_is_and_what_happens(console: Console) -> No
         assert state["observation"]["position"] == [0.0, 0.0]
 
 
+def test_the_page_is_told_how_the_bridge_does_when_there_is_something_new() -> None:
+    class Look:
+        message = b'{"type":"bridge","rows":[["rate","9.9 Hz",false]]}'
+
+    look = Look()
+    device = BrowserDevice(SPEC.action, SPEC.control_rate_hz, ManualClock(50.0))
+    pages = DrivingPages(device, View(SPEC, device), ServingOptions(port=0), bridge=look)  # type: ignore[arg-type]
+    try:
+        with connect(pages.url.replace("http", "ws") + "ws") as page:
+            assert hear(page, "bridge")["rows"] == [["rate", "9.9 Hz", False]]
+            look.message = b'{"type":"bridge","rows":[]}'
+            assert hear(page, "bridge")["rows"] == []
+    finally:
+        pages.close()
+
+
 def fetch(url: str, **headers: str) -> tuple[int, str]:
     try:
         with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_S) as answer:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from deploy.runtime.actor import Report, act, checked_policy
+from deploy.runtime.actor import ActorConfig, Report, act, checked_policy
+from deploy.runtime.actor import _open as open_robot
 from robot_rlpd.bridge.outbox import Outbox
 from robot_rlpd.bridge.policies import PublishedPolicy
 from robot_rlpd.clock import ManualClock
 from robot_rlpd.errors import DataError, MismatchError, RobotError, StoreError
 from robot_rlpd.robot import Source
+from robot_rlpd.safety import SafeRobot
 from robot_rlpd.testing import FakeRobot, FakeTask, fake_spec
 
 torch = pytest.importorskip("torch", reason="policies are exported from a learner")
@@ -205,3 +209,22 @@ def test_it_ends_after_the_step_that_is_running_when_asked(outbox: Outbox) -> No
     report = run(outbox, FakeCourier(), 10, robot, should_stop=over.is_set)
     assert (report.episodes, report.env_steps) == (1, 1)
     assert robot.stops == ["asked to stop"]
+
+
+def test_the_watchdog_of_an_actor_waits_as_long_as_it_is_told(tmp_path: Path) -> None:
+    none = ActorConfig(
+        robot="sim:reach",
+        learner="tcp://127.0.0.1:1",
+        outbox=tmp_path,
+        command_timeout_s=0.0,
+        max_missed_ticks=0,
+        hold_after_ticks=0.0,
+    )
+    with open_robot(none, TaskOptions()) as robot:
+        assert isinstance(robot, SafeRobot)
+        robot.reset(seed=0)
+        assert robot.next_look_s() == math.inf
+    with open_robot(replace(none, command_timeout_s=60.0), TaskOptions()) as robot:
+        assert isinstance(robot, SafeRobot)
+        robot.reset(seed=0)
+        assert 0.0 < robot.next_look_s() <= 60.0

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import zmq
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,15 +18,17 @@ from robot_rlpd.bridge import actor_wire
 from robot_rlpd.bridge.actor_wire import Ask, Offer, Part, Wanted
 from robot_rlpd.bridge.courier import Courier
 from robot_rlpd.bridge.episode_codec import decode_episode, encode_episode
-from robot_rlpd.bridge.episodes import Inbox
+from robot_rlpd.bridge.episodes import MAX_COMPLETE, Inbox
+from robot_rlpd.bridge.guarded_socket import MOST_MALFORMED
 from robot_rlpd.bridge.learner_server import LearnerServer
+from robot_rlpd.bridge.observer import Observer
 from robot_rlpd.bridge.outbox import Outbox
 from robot_rlpd.bridge.policies import PublishedPolicy, Shelf
 from robot_rlpd.bridge.refusal import Refusal
 from robot_rlpd.bridge.wire import Look, Refused, Seen
 from robot_rlpd.episode import Episode, EpisodeInfo
 from robot_rlpd.episode_store import EpisodeStore
-from robot_rlpd.errors import MismatchError, ProtocolError, RobotRlpdError, StoreError
+from robot_rlpd.errors import DataError, MismatchError, ProtocolError, RobotRlpdError, StoreError
 from robot_rlpd.rollout import rollout
 from robot_rlpd.specs import ArraySpec, RobotSpec, to_builtins
 from robot_rlpd.spool import StoreListener
@@ -64,7 +67,7 @@ class Learner:
         self.inbox = Inbox(
             self.spec.contract(),
             is_stored=lambda uuid: uuid in self.store,
-            store=self.store.append,
+            store=self.store.extend,
             received=self._take,
         )
         self.server = LearnerServer(address, contract=self.spec.contract(), inbox=self.inbox, shelf=self.shelf)
@@ -260,7 +263,7 @@ def test_a_full_disk_at_the_learner_leaves_the_episode_where_it_is(tmp_path: Pat
     tried = threading.Semaphore(0)
     with Learner(tmp_path / "l.zarr") as learner:
 
-        def full(episode: Episode) -> bool:
+        def full(episodes: list[Episode]) -> int:
             tried.release()
             raise StoreError("cannot write: No space left on device", field="l.zarr")
 
@@ -270,7 +273,7 @@ def test_a_full_disk_at_the_learner_leaves_the_episode_where_it_is(tmp_path: Pat
             for _ in range(2):
                 assert tried.acquire(timeout=TIMEOUT_S)
             assert len(outbox.pending()) == 1
-            learner.inbox._store = learner.store.append
+            learner.inbox._store = learner.store.extend
             learner.wait()
 
 
@@ -307,6 +310,8 @@ class Bench:
     def __init__(self) -> None:
         self.stored: dict[str, Episode] = {}
         self.received: list[str] = []
+        self.commits: list[int] = []
+        self.bad: set[str] = set()
         self.inbox = Inbox(
             fake_spec().contract(),
             is_stored=self.stored.__contains__,
@@ -314,15 +319,29 @@ class Bench:
             received=lambda episode: self.received.append(episode.info.uuid),
         )
 
-    def _store(self, episode: Episode) -> bool:
-        return self.stored.setdefault(episode.info.uuid, episode) is episode
+    def _store(self, episodes: list[Episode]) -> int:
+        self.commits.append(len(episodes))
+        for each in episodes:
+            if each.info.uuid in self.bad:
+                raise DataError("does not fit", field=each.info.uuid)
+        self.stored |= {each.info.uuid: each for each in episodes}
+        return len(episodes)
 
     def offer(self, uuid: str, data: bytes, **changes: Any) -> Wanted:
         fields = {"size": len(data), "digest": hashlib.sha256(data).hexdigest(), "version": 1, **changes}
-        return self.inbox.offer(Offer("r", actor="one", uuid=uuid, **fields))
+        return self._settled(uuid, self.inbox.offer(Offer("r", actor="one", uuid=uuid, **fields)))
 
     def part(self, uuid: str, offset: int, data: bytes) -> Wanted:
-        return self.inbox.part(Part("r", "one", uuid, offset), data)
+        return self._settled(uuid, self.inbox.part(Part("r", "one", uuid, offset), data))
+
+    def _settled(self, uuid: str, wanted: Wanted | None) -> Wanted:
+        return wanted or Wanted("r", uuid, self.inbox.commit()[uuid].size, stored=True)
+
+    def complete(self, sent: Episode) -> None:
+        """All of an episode, which waits then."""
+        data, uuid = encode_episode(sent), sent.info.uuid
+        self.offer(uuid, data)
+        assert self.inbox.part(Part("r", "one", uuid, 0), data) is None
 
 
 @given(st.lists(st.sampled_from(["send", "repeat", "ahead", "offer", "other offer"]), max_size=20))
@@ -347,6 +366,75 @@ def test_whatever_is_repeated_or_overtaken_an_episode_is_stored_once_and_whole(e
     assert_same(bench.stored[uuid], sent)
 
 
+def test_episodes_that_wait_are_brought_to_the_disk_together_and_each_counts_once() -> None:
+    bench, sent = Bench(), [episode() for _ in range(3)]
+    for each in sent:
+        bench.complete(each)
+    assert bench.stored == {}
+    assert bench.inbox.offer(Offer("r", 1, "one", sent[0].info.uuid, 1, "")) is None  # it waits; do not send it again
+    assert all(stored.error is None for stored in bench.inbox.commit().values())
+    assert bench.inbox.commit() == {}
+    assert bench.commits == [3]
+    assert bench.received == [each.info.uuid for each in sent] == list(bench.stored)
+    assert (bench.inbox.num_episodes, bench.inbox.num_steps) == (3, sum(map(len, sent)))
+
+
+def test_an_episode_that_cannot_be_stored_does_not_hold_up_those_that_wait_with_it() -> None:
+    bench, sent = Bench(), [episode() for _ in range(3)]
+    bench.bad = {sent[1].info.uuid}
+    for each in sent:
+        bench.complete(each)
+    outcomes = [bench.inbox.commit()]
+    assert [outcome.error is None for outcome in outcomes[0].values()] == [True, False, True]
+    assert bench.received == [sent[0].info.uuid, sent[2].info.uuid] == list(bench.stored)
+    assert bench.inbox.num_episodes == 2
+
+
+def test_so_many_episodes_wait_at_most() -> None:
+    bench = Bench()
+    for _ in range(MAX_COMPLETE):
+        assert not bench.inbox.is_full
+        bench.complete(episode())
+    assert bench.inbox.is_full
+
+
+def test_an_actor_is_told_that_its_episode_is_stored_only_after_it_is(learner: Learner) -> None:
+    server, sent = learner.server, episode()
+    server.close()  # from here on it is asked directly
+    data, uuid = encode_episode(sent), sent.info.uuid
+    offer = Offer("o", 1, "one", uuid, len(data), hashlib.sha256(data).hexdigest())
+    part = [bytes(frame) for frame in actor_wire.encode(Part("p", "one", uuid, 0), data)]
+    assert server.answer(actor_wire.encode(offer), b"peer") is not None
+    assert server.answer(part, b"peer") is None
+    assert server.answer(part, b"the same, connected anew") is None
+    assert len(learner.store) == 0
+    answers = server.commit()
+    assert len(learner.store) == 1
+    assert [identity for identity, _ in answers] == [b"peer", b"the same, connected anew"]
+    told = [actor_wire.decode(frames)[0] for _, frames in answers]
+    assert told == [Wanted("p", uuid, len(data), stored=True)] * 2
+    assert server.actors["one"].episodes == 1
+    assert server.commit() == []
+
+
+def test_what_sends_nothing_but_noise_is_not_read_any_more(learner: Learner) -> None:
+    vandal: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
+    vandal.setsockopt(zmq.LINGER, 0)
+    vandal.setsockopt(zmq.RCVTIMEO, int(1e3 * TIMEOUT_S))
+    vandal.connect(learner.server.address)
+    try:
+        for _ in range(MOST_MALFORMED):
+            vandal.send(b"noise")
+            assert isinstance(actor_wire.decode([vandal.recv()])[0], Refused)
+        vandal.send(bytes(actor_wire.encode(Look("n"))[0]))
+        with Observer(learner.server.address) as observer:
+            for _ in range(3):  # whoever else asks is answered, and in turn
+                assert observer.status()["learner"] is True
+        assert not vandal.poll(0)
+    finally:
+        vandal.close()
+
+
 def test_bytes_other_than_those_offered_are_not_stored() -> None:
     bench, sent = Bench(), episode()
     data = encode_episode(sent)
@@ -369,7 +457,7 @@ def test_impossible_sizes_are_refused(size: int) -> None:
 
 def test_another_version_is_refused(learner: Learner) -> None:
     ask = Ask("r", 99, "future", to_builtins(fake_spec()))
-    (frame,) = learner.server.answer([bytes(f) for f in actor_wire.encode(ask)])
+    (frame,) = learner.server.answer([bytes(f) for f in actor_wire.encode(ask)]) or []
     message, _ = actor_wire.decode([frame])
     assert isinstance(message, Refused)
     assert (message.code, message.nonce) == ("version", "r")
@@ -378,13 +466,15 @@ def test_another_version_is_refused(learner: Learner) -> None:
 @given(st.lists(st.binary(max_size=60), max_size=3))
 def test_malformed_frames_are_answered(frames: list[bytes]) -> None:
     server = object.__new__(LearnerServer)
-    server._refused = Counter()
-    (frame,) = server.answer(frames)
+    server._refused, server.malformed = Counter(), 0
+    answer = server.answer(frames)
+    assert answer is not None
+    (frame,) = answer
     assert isinstance(actor_wire.decode([frame])[0], Refused)
 
 
 def test_anybody_may_look_at_the_learner(learner: Learner) -> None:
-    (frame,) = learner.server.answer([bytes(f) for f in actor_wire.encode(Look("n"))])
+    (frame,) = learner.server.answer([bytes(f) for f in actor_wire.encode(Look("n"))]) or []
     message, _ = actor_wire.decode([frame])
     assert isinstance(message, Seen)
     assert message.status["learner"] is True

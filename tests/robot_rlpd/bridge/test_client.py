@@ -15,6 +15,7 @@ from robot_rlpd.bridge import wire
 from robot_rlpd.bridge.client import RemoteRobot
 from robot_rlpd.bridge.connection import Connection
 from robot_rlpd.bridge.observer import Observer
+from robot_rlpd.bridge.results import Results
 from robot_rlpd.bridge.server import RobotServer
 from robot_rlpd.cli import main
 from robot_rlpd.errors import (
@@ -283,15 +284,16 @@ def test_options_that_cannot_be_sent_leave_the_session_whole(address: str) -> No
 
 
 def test_an_answer_that_breaks_the_spec_is_refused_by_field() -> None:
-    fake = FakeRobot()
-    with served(fake) as address, RemoteRobot(address) as robot:
-        robot.reset(seed=0)
-        wider = tuple(s if s.name != "target" else type(s)(name="target", shape=(3,)) for s in fake_spec().observation)
-        robot.spec = type(robot.spec)(
-            name="fake", observation=wider, action=robot.spec.action, control_rate_hz=10.0, signals=robot.spec.signals
-        )
-        with pytest.raises(ProtocolError, match=r"observation\.target"):
-            robot.step(ACTION)
+    spec = fake_spec()
+    wider = tuple(s if s.name != "target" else replace(s, shape=(3,), components=()) for s in spec.observation)
+    result = FakeRobot().reset(seed=0)
+    arrays = {f"observation.{name}": array for name, array in result.observation.items()}
+    reply, layout, received = wire.decode(wire.encode_reply(1, result, arrays))
+    assert isinstance(reply, wire.Reply)
+    assert layout is not None
+    assert Results(spec).result(reply, layout, received).observation.keys() == result.observation.keys()
+    with pytest.raises(ProtocolError, match=r"observation\.target"):
+        Results(replace(spec, observation=wider)).result(reply, layout, received)
 
 
 def test_garbage_on_the_socket_does_not_disturb_the_commander(address: str) -> None:

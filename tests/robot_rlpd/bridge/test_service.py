@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -256,6 +257,33 @@ def test_a_robot_that_raises_is_stopped_and_served_again(error: Exception, said:
     robot.error = None
     assert isinstance(bench.ask(wire.Reset(session, 3)), wire.Reply)
     assert isinstance(bench.step(session, 4), wire.Reply)
+
+
+class LooseRobot(FakeRobot):
+    """Tells of the executed action in another form than the spec says."""
+
+    told: Any = None
+
+    def step(self, action: Action) -> StepResult:
+        """Tell it."""
+        return replace(super().step(action), executed_action=self.told)
+
+
+def test_an_executed_action_is_sent_as_the_spec_says_or_refused() -> None:
+    robot = LooseRobot()
+    bench = Bench(robot)
+    session = bench.hello().session
+    bench.ask(wire.Reset(session, 1))
+    robot.told = np.array([0.25, -0.25], np.float64)
+    frames = bench.service.answer([bytes(f) for f in wire.encode_step(session, 2, ACTION)])
+    assert frames is not None
+    executed = wire.decode(frames)[2]["executed_action"]
+    assert executed.dtype == np.float32
+    assert executed.tolist() == [0.25, -0.25]
+    robot.told = np.zeros(3, np.float32)
+    answer = bench.step(session, 3)
+    assert (answer.code, answer.field) == ("spec", "action")
+    assert robot.stops
 
 
 def test_a_stop_is_confirmed_and_only_the_commanders_counts(bench: Bench, session: str) -> None:

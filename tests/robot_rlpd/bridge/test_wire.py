@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robot_rlpd.bridge import wire
-from robot_rlpd.bridge.arrays import MAX_ARRAY_BYTES, Layout, layout_of
+from robot_rlpd.bridge.arrays import MAX_ARRAY_BYTES, PACKED_BYTES, Layout, layout_of
 from robot_rlpd.bridge.refusal import Refusal, error_of, refused
+from robot_rlpd.bridge.templates import reply_template, step_template
 from robot_rlpd.errors import MismatchError, ProtocolError, RobotError, RobotRlpdError, SpecError
 from robot_rlpd.robot import StepResult
 from robot_rlpd.specs import DTYPES
@@ -67,6 +68,60 @@ def test_arrays_survive_a_round_trip_in_order(
         assert received[name].dtype == array.dtype
         assert received[name].shape == array.shape
         assert received[name].tobytes() == array.tobytes()
+
+
+@given(sequences, st.floats(allow_nan=False), arrays)
+def test_a_template_makes_and_reads_the_same_frames_as_the_whole_message(
+    sequence: int, time_s: float, sent: dict[str, np.ndarray[Any, Any]]
+) -> None:
+    template = reply_template(layout_of(sent))
+    whole = [*map(bytes, wire.encode_reply(sequence, StepResult({}, robot_time_s=time_s), sent))]
+    frames = [*map(bytes, template.frames(sequence, sent, time_s))]
+    if layout_of(sent).packed_size:
+        assert frames == whole
+    read, (message, _, decoded) = template.read(frames, sequence), wire.decode(whole)
+    assert isinstance(message, wire.Reply)
+    assert read is not None
+    assert read[0] == message.robot_time_s == time_s
+    assert [(name, a.dtype, a.shape, a.tobytes()) for name, a in read[1].items()] == [
+        (name, a.dtype, a.shape, a.tobytes()) for name, a in decoded.items()
+    ]
+    assert template.read(frames, sequence + 1) is None
+
+
+@given(sequences, st.integers(1, 1500))
+def test_a_template_of_steps_makes_and_reads_the_same_frames_as_the_whole_message(sequence: int, size: int) -> None:
+    action = np.linspace(-1.0, 1.0, size, dtype=np.float32)
+    template = step_template("5e55", size)
+    frames, whole = template.frames(sequence, {"action": action}), wire.encode_step("5e55", sequence, action)
+    if 4 * size <= PACKED_BYTES:
+        assert frames == whole
+    frames = [*map(bytes, frames)]
+    assert wire.decode(frames)[2]["action"].tobytes() == action.tobytes()
+    read = template.read(frames, sequence)
+    assert read is not None
+    assert read[1]["action"].tobytes() == action.tobytes()
+    assert step_template("5e56", size).read(frames, sequence) is None
+    assert step_template("5e55", size + 1).read(frames, sequence) is None
+
+
+@given(st.data())
+def test_a_template_reads_damaged_frames_as_the_decoder_does_or_leaves_them_to_it(data: st.DataObject) -> None:
+    sent = {"state": np.arange(3, dtype=np.float32), "flag": np.array(True)}
+    template = reply_template(layout_of(sent))
+    frame = bytearray(bytes(template.frames(300, sent, 1.5)[0]))
+    frame[data.draw(st.integers(0, len(frame) - 1))] = data.draw(st.integers(0, 255))
+    damaged = bytes(frame[: data.draw(st.sampled_from([len(frame), len(frame) - 1, 20]))])
+    if (read := template.read([damaged], 300)) is not None:
+        message, _, decoded = wire.decode([damaged])
+        assert isinstance(message, wire.Reply)
+        assert (message.sequence, np.float64(message.robot_time_s).tobytes()) == (300, np.float64(read[0]).tobytes())
+        assert {name: a.tobytes() for name, a in decoded.items()} == {name: a.tobytes() for name, a in read[1].items()}
+
+
+@pytest.mark.parametrize("frames", [[], [b""], [bytearray(b"\x85")], [memoryview(b"\x85")]])
+def test_a_template_leaves_what_it_does_not_know_to_the_decoder(frames: list[Any]) -> None:
+    assert step_template("5e55", 2).read(frames, 1) is None
 
 
 def test_received_arrays_are_writable_and_large_ones_have_their_own_frame() -> None:

@@ -81,7 +81,7 @@ def test_a_group_is_two_words(monkeypatch: pytest.MonkeyPatch, capsys: Capture) 
         return lambda config: 0
 
     monkeypatch.setattr(cli, "load_entry_point", load)
-    monkeypatch.setattr(cli, "_parse", lambda command, name, arguments, as_json: arguments)
+    monkeypatch.setattr(cli, "parse", lambda command, name, arguments, as_json: arguments)
     assert cli.main(["arms", "list", "x"]) == 0
     assert cli.main(["arm", "list"]) == 0
     assert loaded == ["arms.list", "arm"]
@@ -95,7 +95,7 @@ def test_an_option_may_make_another_command(words: list[str], monkeypatch: pytes
     monkeypatch.setattr(cli, "entry_points", lambda group: points)
     read: list[tuple[str, list[str]]] = []
     monkeypatch.setattr(cli, "load_entry_point", lambda group, name: lambda config: 0)
-    monkeypatch.setattr(cli, "_parse", lambda command, name, arguments, as_json: read.append((name, arguments)))
+    monkeypatch.setattr(cli, "parse", lambda command, name, arguments, as_json: read.append((name, arguments)))
     assert cli.main(words) == 0
     assert cli.main(["run", "policy.onnx"]) == 0
     assert read == [("run.--actor", ["--fast"]), ("run", ["policy.onnx"])]

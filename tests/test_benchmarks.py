@@ -3,13 +3,22 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from robot_rlpd.episode import Transitions
+from robot_rlpd.episode import Transitions, transitions
+from robot_rlpd.episode_store import EpisodeStore
+from robot_rlpd.errors import ConfigError, DataError
+from robot_rlpd.robot import Observation, RandomPolicy
+from robot_rlpd.rollout import rollout
+from robot_rlpd.specs import ArraySpec
+from robot_rlpd.spool import StoreListener
+from robot_rlpd.task import TaskOptions
+from robot_rlpd.testing import FakePolicy, FakeRobot, FakeTask, fake_spec
 
 ROOT = Path(__file__).parents[1]
 PEER = f"{sys.executable} -c \"print('warming up'); print('{{\\\"critic_updates_per_s\\\": 50.0}}')\""
@@ -73,6 +82,92 @@ def test_returns_are_those_of_episodes_that_ended_solved() -> None:
     np.testing.assert_allclose(returns_of(episode(solved=True, terminated=True), 0.9), [-1.9, -1.0, 0.0])
     for solved, terminated in ((False, True), (True, False)):
         assert np.isnan(returns_of(episode(solved=solved, terminated=terminated), 0.9)).all()
+
+
+class TargetInTheDark(FakeRobot):
+    """A camera sees a light where the target is, another one nothing."""
+
+    def __init__(self) -> None:
+        spec = fake_spec()
+        shape = {"shape": (12, 12, 1), "dtype": "uint8", "is_image": True}
+        cameras = [ArraySpec(name=name, **shape) for name in ("seeing", "blind")]  # type: ignore[arg-type]
+        super().__init__(replace(spec, observation=(*spec.observation, *cameras)))
+
+    def _observation(self) -> Observation:
+        seen = np.zeros((12, 12, 1), np.uint8)
+        row, column = np.clip(np.round(5.0 + 5.0 * self.target).astype(int), 0, 10)
+        seen[row : row + 2, column : column + 2] = 255
+        return {**super()._observation(), "seeing": seen, "blind": np.zeros_like(seen)}
+
+
+def test_seen_in_pictures_tells_a_camera_that_sees_the_target_from_one_that_does_not(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="the encoder is the learner's")
+    from benchmarks.seen_in_pictures import look
+    from robot_rlpd.learner.encoders import PixelConfig
+
+    robot, path = TargetInTheDark(), tmp_path / "seen.zarr"
+    with EpisodeStore.create(path, robot.spec, lossless=True) as store:
+        for seed in range(40):
+            aimless = RandomPolicy(robot.spec, np.random.default_rng(1000 + seed))
+            rollout(robot, aimless, FakeTask(3), seed=seed, listeners=(StoreListener(store),))
+    pixels = PixelConfig(channels=(8, 16), frame_stack=1, shift_pad=0)
+
+    def median(camera: str) -> dict[str, float]:
+        found = look([path], [camera], ["position"], "target", pixels, 100)
+        assert found["trained_on"] > found["tested_on"] > 0
+        return {name: error["median"] for name, error in found["error"].items()}
+
+    seeing, blind = median("seeing"), median("blind")
+    assert seeing["cameras and state"] < 0.4 * seeing["state alone"]
+    assert blind["cameras and state"] > 0.7 * blind["guess of the mean"]
+    with pytest.raises(ConfigError, match="field: is not recorded; found targets"):
+        look([path], ["seeing"], ["position"], "targets", pixels, 1)
+
+
+def test_seen_in_pictures_needs_an_episode_to_hold_out(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="the encoder is the learner's")
+    from benchmarks.seen_in_pictures import look
+    from robot_rlpd.learner.encoders import PixelConfig
+
+    robot, path = TargetInTheDark(), tmp_path / "one.zarr"
+    with EpisodeStore.create(path, robot.spec) as store:
+        rollout(robot, FakePolicy(), FakeTask(3), seed=0, listeners=(StoreListener(store),))
+    with pytest.raises(DataError, match="found 1 episode"):
+        look([path], ["seeing"], ["position"], "target", PixelConfig(channels=(4,), frame_stack=1), 1)
+
+
+def test_action_gap_sees_what_the_policy_saw() -> None:
+    torch = pytest.importorskip("torch", reason="the critics are the learner's")
+    from benchmarks.action_gap import look
+    from robot_rlpd.learner.checkpoint import Checkpoint
+    from robot_rlpd.learner.encoders import encode, fused, heads, split_frames, state_size
+    from robot_rlpd.learner.networks import critic_forward
+    from robot_rlpd.learner.pixel_rlpd import PixelRLPD
+    from tests.robot_rlpd.learner.cameras import TINY, SeeingRobot, seeing_contract
+
+    robot = SeeingRobot()
+    episodes = [rollout(robot, FakePolicy(), FakeTask(4), seed=seed) for seed in range(2)]
+    contract = seeing_contract()
+    learner = PixelRLPD(TINY, contract, seed=0)
+    size, values = state_size(contract), []
+    for episode in episodes:
+        flat = torch.from_numpy(contract.flatten(episode.observations)[: len(episode)])
+        stacks = torch.stack([flat[[max(0, t - 2), max(0, t - 1), t], size:] for t in range(len(flat))])
+        features = encode(learner.critic, split_frames(stacks, [s for s in contract.observation if s.is_image]))
+        actions = torch.from_numpy(contract.action.to_unit(episode.executed_actions))
+        values.append(critic_forward(heads(learner.critic), fused(learner.critic, flat[:, :size], features), actions))
+    checkpoint = Checkpoint(
+        contract=contract,
+        task="fake",
+        task_options=TaskOptions(),
+        max_episode_steps=4,
+        config=TINY,
+        learner=learner.state_dict(),
+    )
+    fields = [spec.name for spec in contract.observation]
+    found = look(checkpoint, [transitions(episode, FakeTask(4), fields) for episode in episodes], 100)
+    assert found["transitions"] == sum(map(len, episodes))
+    assert found["q_recorded"] == pytest.approx(float(torch.cat(values, dim=1).mean()), abs=1e-5)
 
 
 @pytest.mark.slow

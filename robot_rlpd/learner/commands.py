@@ -20,12 +20,13 @@ from robot_rlpd.learner.task_robot import open_task_robot
 from robot_rlpd.task import RewardKind, load_task, served_address
 
 if TYPE_CHECKING:
+    from robot_rlpd.learner.encoders import PixelConfig
     from robot_rlpd.learner.rlpd import RLPDConfig
     from robot_rlpd.learner.session_config import SessionConfig
     from robot_rlpd.learner.tuning import MatmulPrecision
 
 DEFAULT_ENV_STEPS = 100_000
-PresetName = Literal["quickstart", "robot", "adroit", "antmaze", "locomotion", "pixels"]
+PresetName = Literal["quickstart", "robot", "adroit", "antmaze", "locomotion", "pixels", "quickstart_pixels"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,12 +98,12 @@ class TrainCommand:
     """Image fields that the policy reads, such as front_image, with an encoder of its own each (default: none)."""
     state_fields: tuple[str, ...] = ()
     """Fields without images that the policy reads (default: all)."""
-    frame_stack: int = 3
-    """Newest frames of each camera that are seen together, at least 1."""
-    encoder_channels: tuple[int, ...] = (32, 64, 128, 256)
-    """Channels of each convolution, 3x3 with stride 2."""
-    shift_pad: int = 4
-    """Largest random shift of the images of a minibatch, to either side [pixels]."""
+    frame_stack: int | None = None
+    """Newest frames of each camera that are seen together, at least 1 (default: the preset's, 3)."""
+    encoder_channels: tuple[int, ...] | None = None
+    """Channels of each convolution, 3x3 with stride 2 (default: the preset's, 32 64 128 256)."""
+    shift_pad: int | None = None
+    """Largest random shift of the images of a minibatch, to either side [pixels] (default: the preset's, 4)."""
     normalize: Literal["yes", "no"] | None = None
     """Normalise observations by mean and scale of the prior data (default: the preset's)."""
     eval_every: int | None = None
@@ -175,8 +176,7 @@ def train(command: Annotated[TrainCommand, tyro.conf.arg(name="")]) -> int:
 
 def resolve(command: TrainCommand) -> SessionConfig:
     """The exact configuration of a new run: preset, then what was given."""
-    from robot_rlpd.learner.encoders import PixelConfig
-    from robot_rlpd.learner.presets import NORMALIZED, PRESETS, START_TRAINING
+    from robot_rlpd.learner.presets import ENCODERS, NORMALIZED, PRESETS, START_TRAINING
     from robot_rlpd.learner.session_config import SessionConfig
 
     preset = PRESETS[command.preset]
@@ -190,12 +190,10 @@ def resolve(command: TrainCommand) -> SessionConfig:
     if command.no_layer_norm:
         given["layer_norm"] = False
     if command.cameras:
-        given["pixels"] = PixelConfig(
-            channels=command.encoder_channels, frame_stack=command.frame_stack, shift_pad=command.shift_pad
-        )
-    elif command.preset == "pixels":
+        given["pixels"] = _pixels(command)
+    elif command.preset in ENCODERS:
         hint = "give the image fields that the policy reads, such as --cameras front_image"
-        raise ConfigError("the preset pixels needs cameras", field="cameras", hint=hint)
+        raise ConfigError(f"the preset {command.preset} needs cameras", field="cameras", hint=hint)
     rlpd = replace(preset, **given)
     default_start = min(START_TRAINING[command.preset], env_steps)
     return SessionConfig(
@@ -233,6 +231,17 @@ def resolve(command: TrainCommand) -> SessionConfig:
         else command.overlap == "yes",
         compile_update=not command.no_compile,
     )
+
+
+def _pixels(command: TrainCommand) -> PixelConfig:
+    """How cameras are seen: preset, then what was given."""
+    from robot_rlpd.learner.encoders import PixelConfig
+    from robot_rlpd.learner.presets import ENCODERS
+
+    asked: dict[str, Any] = {"channels": command.encoder_channels, "frame_stack": command.frame_stack}
+    asked["shift_pad"] = command.shift_pad
+    given = {name: value for name, value in asked.items() if value is not None}
+    return replace(ENCODERS.get(command.preset, PixelConfig()), **given)
 
 
 def _matmul_precision(rlpd: RLPDConfig, device: str) -> MatmulPrecision:

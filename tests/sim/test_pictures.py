@@ -178,3 +178,22 @@ def test_an_observation_shows_the_scene_that_it_was_made_in(module: ModuleType) 
     for thing in ("block", "bar"):
         if f"{thing}_position" in observation:
             np.testing.assert_allclose(other.data.body(thing).xpos, observation[f"{thing}_position"], atol=1e-5)
+
+
+def test_the_wrist_camera_sees_the_target_of_reach_where_the_arm_hides_it_from_above() -> None:
+    if render.find_backend() is None:
+        pytest.skip("no off-screen OpenGL on this machine")
+    setup = reach.setup("", TaskOptions(env_kwargs={"cameras": ["top", "wrist"], "image_size": 32}))
+    assert setup.make_expert is not None
+    robot = setup.make_robot()
+    seen: dict[str, list[int]] = {"top_image": [], "wrist_image": []}
+    try:
+        for seed in range(8):
+            episode = rollout(robot, setup.make_expert(0.0, seed), setup.task, seed=seed)
+            for camera, counts in seen.items():
+                red, green, blue = np.moveaxis(episode.observations[camera][-1].astype(int), -1, 0)
+                counts.append(int(((green - red > 25) & (4 * (green - blue) > green)).sum()))
+    finally:
+        robot.close()
+    assert min(seen["wrist_image"]) >= 30
+    assert np.median(seen["top_image"]) == 0

@@ -18,6 +18,7 @@ from robot_rlpd.learner.commands import TrainCommand, resolve
 from robot_rlpd.learner.encoders import PixelConfig
 from robot_rlpd.learner.fields import policy_contract
 from robot_rlpd.learner.policy import ActorPolicy, checkpoint_policy
+from robot_rlpd.learner.presets import PRESETS
 from robot_rlpd.learner.session import Session
 from robot_rlpd.learner.session_config import SessionConfig
 from robot_rlpd.rollout import rollout
@@ -207,6 +208,19 @@ def test_the_preset_is_the_papers_and_needs_cameras() -> None:
     assert (rlpd.subset_size, rlpd.utd_ratio, rlpd.backup_entropy, rlpd.initial_temperature) == (1, 1, False, 0.1)
     assert (rlpd.hidden_dims, config.start_training, config.normalize) == ((256, 256), 5000, False)
     assert resolve(TrainCommand(task="reach")).rlpd.pixels is None
+
+
+def test_the_light_preset_sees_with_a_small_encoder_and_what_is_given_goes_before_it() -> None:
+    with pytest.raises(ConfigError, match="cameras: the preset quickstart_pixels needs cameras"):
+        resolve(TrainCommand(task="reach", preset="quickstart_pixels"))
+    config = resolve(TrainCommand(task="reach", preset="quickstart_pixels", cameras=("wrist_image",)))
+    pixels = PixelConfig(channels=(8, 16, 32), frame_stack=1, shift_pad=2)
+    assert config.rlpd == dataclasses.replace(PRESETS["quickstart"], utd_ratio=2, batch_size=64, pixels=pixels)
+    assert (config.start_training, config.normalize) == (500, True)
+    given = TrainCommand(task="reach", preset="quickstart_pixels", cameras=("wrist_image",), frame_stack=2, shift_pad=0)
+    assert resolve(given).rlpd.pixels == dataclasses.replace(pixels, frame_stack=2, shift_pad=0)
+    stateful = TrainCommand(task="reach", preset="robot", cameras=("wrist_image",), encoder_channels=(4, 8))
+    assert resolve(stateful).rlpd.pixels == PixelConfig(channels=(4, 8))
 
 
 def test_cameras_go_with_an_encoder() -> None:

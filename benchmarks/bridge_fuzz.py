@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import socket
 import subprocess
@@ -28,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import zmq
 
-from benchmarks.machine import machine
+from benchmarks.machine import show_result
 from robot_rlpd.bridge import wire
 from robot_rlpd.bridge.client import RemoteRobot
 from robot_rlpd.bridge.keys import Keyring
@@ -230,10 +229,7 @@ def main() -> int:
     if arguments.attack:
         return attack(*arguments.attack)
     result = measure(arguments.seconds, arguments.attacks, encrypt=arguments.encrypt)
-    if arguments.json:
-        sys.stdout.write(json.dumps({**result, "machine": machine()}) + "\n")
-    else:
-        sys.stdout.write("".join(f"{name}: {value}\n" for name, value in result.items()))
+    show_result(result, as_json=arguments.json)
     return 0
 
 

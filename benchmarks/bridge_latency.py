@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import math
 import socket
 import subprocess
@@ -28,7 +27,7 @@ import msgspec
 import numpy as np
 import zmq
 
-from benchmarks.machine import machine
+from benchmarks.machine import show_result
 from robot_rlpd.bridge.client import RemoteRobot
 from robot_rlpd.bridge.keys import Keyring
 from robot_rlpd.bridge.server import RobotServer
@@ -267,10 +266,7 @@ def main() -> int:
     if arguments.role:
         return serve(arguments.role[0], Path(arguments.role[1]))
     result = measure(arguments.exchanges, arguments.grpc_python)
-    if arguments.json:
-        sys.stdout.write(json.dumps({**result, "machine": machine()}) + "\n")
-    else:
-        sys.stdout.write("".join(f"{name}: {value}\n" for name, value in result.items()))
+    show_result(result, as_json=arguments.json)
     return 0
 
 

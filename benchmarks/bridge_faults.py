@@ -39,10 +39,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 EPISODE_STEPS = 100
-LARGEST = 2.0**24
-"""Numbers up to here are exact in float32."""
 PER_LIFE = 100_000
 """Numbers that one life of the commander may use."""
+HALVES, LARGEST = ("life", "number"), (2.0**24, PER_LIFE - 1.0)
+"""A number travels as two: whole numbers of float32 are exact up to 2^24 only, too few for many lives."""
 STEP_TIMEOUT_S = 0.03
 """Patience of the commander through a network: short, so that many steps end with an unknown outcome."""
 LIFE_S = (0.3, 1.5)
@@ -53,11 +53,11 @@ class CountingRobot(ClosingRobot):
     """Hands each number that it executes to `note`."""
 
     def __init__(self, note: Callable[[int], None]) -> None:
-        number = ActionComponent(name="number", low=0.0, high=LARGEST)
+        components = [ActionComponent(name=name, low=0.0, high=top) for name, top in zip(HALVES, LARGEST, strict=True)]
         self.spec = RobotSpec(
             name="counting",
-            observation=(ArraySpec(name="number", shape=(1,)),),
-            action=ActionSpec(components=(number,)),
+            observation=(ArraySpec(name="number", shape=(2,)),),
+            action=ActionSpec(components=tuple(components)),
             control_rate_hz=1000.0,
         )
         self._note = note
@@ -65,11 +65,11 @@ class CountingRobot(ClosingRobot):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> StepResult:
         """Nothing to do."""
         del seed, options
-        return StepResult({"number": np.zeros(1, np.float32)})
+        return StepResult({"number": np.zeros(2, np.float32)})
 
     def step(self, action: Action) -> StepResult:
         """Note the number."""
-        self._note(int(action[0]))
+        self._note(int(action[0]) * PER_LIFE + int(action[1]))
         return StepResult({"number": np.array(action, np.float32)})
 
     def stop(self, reason: str) -> None:
@@ -89,8 +89,9 @@ def drive(robot: RemoteRobot, first: int, steps: int, note: Callable[[str, int],
                 ready = False
         note("sent", number)
         try:
-            result = robot.step(np.array([number], np.float32))
-            assert result.observation["number"][0] == number, "an answer to another step"
+            halves = np.array(divmod(number, PER_LIFE), np.float32)
+            result = robot.step(halves)
+            assert np.array_equal(result.observation["number"], halves), "an answer to another step"
             note("done", number)
         except OutcomeUnknownError:
             note("unknown", number)

@@ -84,6 +84,11 @@ def policy_bytes(checkpoint: Checkpoint, *, stochastic: bool = False) -> bytes:
     return content
 
 
+def exploring_policy(checkpoint: Checkpoint) -> bytes:
+    """`policy_bytes` for an actor that collects data."""
+    return policy_bytes(checkpoint, stochastic=True)
+
+
 def describe(checkpoint: Checkpoint) -> PolicyMetadata:
     """What a file made of this checkpoint says about itself."""
     evaluation = checkpoint.evaluation

@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from robot_rlpd.robot import Action
 
 logger = logging.getLogger(__name__)
-NO_RESULT = StepResult({})
 
 STOP_TIMEOUT_S = 1.0
 """How long `stop` waits for the confirmation."""
@@ -264,8 +263,9 @@ class RemoteRobot(ClosingRobot):
                 self._connection.send([wire.encode(wire.Stop(self._session, "an answer did not reach the commander"))])
             raise
         self.statistics.repeated += self._connection.sendings - 1
-        if decoded is None:
+        if result is not None:
             return result
+        assert decoded is not None
         message, layout, arrays = decoded
         if isinstance(message, Refused):
             refusal = error_of(message)
@@ -277,7 +277,7 @@ class RemoteRobot(ClosingRobot):
         assert layout is not None
         return self._results.result(message, layout, arrays)
 
-    def _read(self, frames: Sequence[Buffer]) -> tuple[StepResult, wire.Decoded | None] | None:
+    def _read(self, frames: Sequence[Buffer]) -> tuple[StepResult | None, wire.Decoded | None] | None:
         """The awaited answer: a result where it looks like the one before, else decoded."""
         result = self._results.read(frames, self._sequence)
         if result is not None:
@@ -285,7 +285,7 @@ class RemoteRobot(ClosingRobot):
         decoded = wire.decode(frames)
         message = decoded[0]
         is_answer = isinstance(message, (Reply, Refused)) and message.sequence == self._sequence
-        return (NO_RESULT, decoded) if is_answer else None
+        return (None, decoded) if is_answer else None
 
 
 def _is_stop_answer(message: wire.AnyMessage) -> bool:

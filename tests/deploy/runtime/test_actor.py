@@ -22,7 +22,7 @@ from robot_rlpd.testing import FakeRobot, FakeTask, fake_spec
 
 torch = pytest.importorskip("torch", reason="policies are exported from a learner")
 
-from deploy.exploring import exploring_policy  # noqa: E402
+from deploy.export import exploring_policy  # noqa: E402
 from deploy.runtime.onnx_policy import OnnxPolicy  # noqa: E402
 from robot_rlpd.learner.checkpoint import Checkpoint  # noqa: E402
 from robot_rlpd.learner.networks import actor_shapes  # noqa: E402

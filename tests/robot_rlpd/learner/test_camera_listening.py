@@ -10,7 +10,7 @@ import torch
 
 pytest.importorskip("onnx", reason="policies are published as ONNX")
 
-from deploy.exploring import exploring_policy
+from deploy.export import exploring_policy
 from deploy.runtime.onnx_policy import OnnxPolicy
 from robot_rlpd.bridge.courier import Courier
 from robot_rlpd.bridge.outbox import Outbox

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import av
@@ -14,7 +16,7 @@ import simplejpeg
 from robot_rlpd.errors import DataError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
     from types import TracebackType
 
     from numpy.typing import NDArray
@@ -26,6 +28,7 @@ FOR_PEOPLE, RATE_FACTOR_FOR_PEOPLE = "libx264", 18
 SMALLEST = 64
 """Least height and width of a video, in pixels."""
 _JPEG_START = b"\xff\xd8"
+_THREADS = Path("/proc/self/task")
 
 
 def can_be_video(height: int, width: int) -> bool:
@@ -57,6 +60,8 @@ class VideoWriter:
         stream: Any = self._file.add_stream(codec, rate=rate, options=options)
         stream.pix_fmt, stream.height, stream.width = PIXELS, height, width
         stream.codec_context.time_base = 1 / rate
+        with _scheduling_kept():
+            stream.codec_context.open()
         self._stream = stream
 
     @property
@@ -85,6 +90,25 @@ class VideoWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+@contextlib.contextmanager
+def _scheduling_kept() -> Iterator[None]:
+    """Where it may, the AV1 encoder makes its threads and the caller's real-time ones of the highest priority.
+
+    A control loop on the same computer would have to wait for them.
+    """
+    if not hasattr(os, "sched_setscheduler") or not _THREADS.is_dir():
+        yield
+        return
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    before = set(_THREADS.iterdir())
+    try:
+        yield
+    finally:
+        for thread in (0, *(int(path.name) for path in set(_THREADS.iterdir()) - before)):
+            with contextlib.suppress(ProcessLookupError):  # one that has ended by now
+                os.sched_setscheduler(thread, policy, parameters)
 
 
 def read_frames(path: Path, start_s: float, count: int, rate_hz: float, shape: tuple[int, ...]) -> NDArray[np.uint8]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from robot_rlpd.learner.adam import AdamState, adam_step
+from robot_rlpd.learner.adam import AdamState, adam_step, bias_corrections
 from robot_rlpd.learner.compilation import compiled
 from robot_rlpd.learner.losses import Batch, Metrics, value_gradient
 from robot_rlpd.learner.networks import Parameters, Shapes, actor_forward, actor_shapes, flatten, initialise, views
@@ -66,7 +66,8 @@ class BehaviourCloning:
     @torch.no_grad()
     def update(self, batch: Batch) -> dict[str, float]:
         """Do one Adam step on observations [B, O] and actions [B, A], with cameras `frames` too; the rest is unused."""
-        return {name: float(value) for name, value in self._step(self._prepared(batch)).items()}
+        corrections = bias_corrections(self.config, self._adam)[0]
+        return {name: float(value) for name, value in self._step(self._prepared(batch), corrections).items()}
 
     def _network(self, observation_size: int, action_size: int) -> Shapes:
         return actor_shapes(observation_size, action_size, self.config.hidden_dims)
@@ -77,12 +78,12 @@ class BehaviourCloning:
     def _mean(self, actor: Parameters, observations: Tensor) -> Tensor:
         return actor_forward(actor, observations)[0]
 
-    def _update(self, batch: Mapping[str, Tensor]) -> Metrics:
+    def _update(self, batch: Mapping[str, Tensor], corrections: Tensor) -> Metrics:
         def loss(actor: Parameters) -> tuple[Tensor, Metrics]:
             return cloning_loss(self._mean(actor, batch["observations"]), batch["actions"])
 
         gradients, metrics = value_gradient(loss, views(self._actor, self._shapes))
-        adam_step(self.config, self.config.actor_lr, self._actor, flatten(gradients), self._adam)
+        adam_step(self.config, self.config.actor_lr, self._actor, flatten(gradients), self._adam, corrections)
         return metrics
 
     @torch.inference_mode()

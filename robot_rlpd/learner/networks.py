@@ -124,7 +124,7 @@ def critic_forward(
             x = F.layer_norm(x, x.shape[-1:], eps=layer_norm_eps)
             x = x * parameters[f"ln{i}/scale"].unsqueeze(1) + parameters[f"ln{i}/bias"].unsqueeze(1)
         x = torch.relu(x)
-    return (x * parameters["out/kernel"].transpose(1, 2)).sum(-1) + parameters["out/bias"]
+    return torch.bmm(x, parameters["out/kernel"]).squeeze(-1) + parameters["out/bias"]
 
 
 def select_members(parameters: Parameters, members: Tensor) -> Parameters:

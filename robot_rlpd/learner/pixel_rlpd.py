@@ -95,7 +95,7 @@ class PixelRLPD(RLPD):
         seen = fused(self.actor, batch["next_observations"], torch.cat(parts))
         return actor_forward(heads(self.actor), seen)
 
-    def _critic_update(self, batch: dict[str, Tensor], subset: Tensor) -> Metrics:
+    def _critic_update(self, batch: dict[str, Tensor], subset: Tensor, corrections: Tensor) -> Metrics:
         config = self.config
         target = views(self._target, self._critic_shapes)
         seen = fused(target, batch["next_observations"], self._features(target, batch["next_images"]))
@@ -113,11 +113,11 @@ class PixelRLPD(RLPD):
             return critic_loss(config, heads(critic), {**batch, "observations": observations}, target_q)
 
         gradients, metrics = value_gradient(loss, views(self._critic, self._critic_shapes))
-        adam_step(config, config.critic_lr, self._critic, flatten(gradients), self._critic_adam)
+        adam_step(config, config.critic_lr, self._critic, flatten(gradients), self._critic_adam, corrections)
         self._target.lerp_(self._critic, config.tau)
         return metrics | {"target_q": target_q}
 
-    def _actor_update(self, batch: dict[str, Tensor], noise: Tensor) -> Metrics:
+    def _actor_update(self, batch: dict[str, Tensor], noise: Tensor, corrections: Tensor) -> Metrics:
         config = self.config
         critic = views(self._critic, self._critic_shapes)
         features = self._features(critic, batch["images"])
@@ -129,7 +129,7 @@ class PixelRLPD(RLPD):
             return actor_loss(config, heads(actor), seen, noise, heads(critic), temperature, seen_by_critic)
 
         gradients, metrics = value_gradient(loss, views(self._actor, self._actor_shapes))
-        adam_step(config, config.actor_lr, self._actor, flatten(gradients), self._actor_adam)
+        adam_step(config, config.actor_lr, self._actor, flatten(gradients), self._actor_adam, corrections)
         return metrics
 
     def _acting_policy(self, observations: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from robot_rlpd.errors import ConfigError
-from robot_rlpd.learner.adam import AdamState, adam_step
+from robot_rlpd.learner.adam import AdamState, adam_step, bias_corrections
 from robot_rlpd.learner.compilation import compiled
 from robot_rlpd.learner.distributions import sample_squashed
 from robot_rlpd.learner.encoders import PixelConfig
@@ -245,14 +245,15 @@ class RLPD:
         split = {name: value.chunk(num_updates) for name, value in rows.items()}
         minibatch: dict[str, Tensor] = {}
         traces = []
+        corrections = bias_corrections(self.config, self._critic_adam, num_updates)
         for i, subset in enumerate(subsets):
             minibatch = {name: parts[i] for name, parts in split.items()}
-            traces.append(self._critic_step(minibatch, subset))
+            traces.append(self._critic_step(minibatch, subset, corrections[i]))
             if after_critic_update is not None:
                 after_critic_update(i)
         trace = {name: torch.stack([entry[name] for entry in traces]) for name in traces[0]}
         self.gradient_steps += num_updates
-        trace |= self._actor_step(minibatch, actor_noise)
+        trace |= self._actor_step(minibatch, actor_noise, bias_corrections(self.config, self._actor_adam)[0])
         return trace | self._temperature_update(trace["entropy"])
 
     def _shapes(self, observation_size: int, action_size: int) -> tuple[Shapes, Shapes]:
@@ -271,18 +272,18 @@ class RLPD:
         """Mean and raw log_std of the next actions of all minibatches."""
         return actor_forward(self.actor, batch["next_observations"])
 
-    def _critic_update(self, batch: dict[str, Tensor], subset: Tensor) -> Metrics:
+    def _critic_update(self, batch: dict[str, Tensor], subset: Tensor, corrections: Tensor) -> Metrics:
         config = self.config
         target = views(self._target, self._critic_shapes)
         target_q = critic_target(config, target, batch, batch["next_actions"], batch["entropy_bonus"], subset)
         gradients, metrics = value_gradient(
             lambda critic: critic_loss(config, critic, batch, target_q), views(self._critic, self._critic_shapes)
         )
-        adam_step(config, config.critic_lr, self._critic, flatten(gradients), self._critic_adam)
+        adam_step(config, config.critic_lr, self._critic, flatten(gradients), self._critic_adam, corrections)
         self._target.lerp_(self._critic, config.tau)
         return metrics | {"target_q": target_q}
 
-    def _actor_update(self, batch: dict[str, Tensor], noise: Tensor) -> Metrics:
+    def _actor_update(self, batch: dict[str, Tensor], noise: Tensor, corrections: Tensor) -> Metrics:
         config = self.config
         critic = views(self._critic, self._critic_shapes)
         temperature = self.log_temperature.exp()
@@ -290,7 +291,7 @@ class RLPD:
             lambda actor: actor_loss(config, actor, batch, noise, critic, temperature),
             views(self._actor, self._actor_shapes),
         )
-        adam_step(config, config.actor_lr, self._actor, flatten(gradients), self._actor_adam)
+        adam_step(config, config.actor_lr, self._actor, flatten(gradients), self._actor_adam, corrections)
         return metrics
 
     def _temperature_update(self, entropy: Tensor) -> Metrics:
@@ -298,7 +299,8 @@ class RLPD:
         config = self.config
         loss, metrics = temperature_loss(self.log_temperature, entropy, self.target_entropy)
         # d loss / d log temperature = loss
-        adam_step(config, config.temperature_lr, self.log_temperature, loss, self._temperature_adam)
+        corrections = bias_corrections(config, self._temperature_adam)[0]
+        adam_step(config, config.temperature_lr, self.log_temperature, loss, self._temperature_adam, corrections)
         return metrics
 
     @torch.inference_mode()

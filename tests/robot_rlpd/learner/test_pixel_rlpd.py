@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from robot_rlpd.errors import ConfigError
+from robot_rlpd.learner.adam import bias_corrections
 from robot_rlpd.learner.encoders import PixelConfig, encoder_shapes, frame_bytes, images_of, output_size
 from robot_rlpd.learner.networks import initialise, views
 from robot_rlpd.learner.pixel_rlpd import PixelRLPD
@@ -224,9 +225,11 @@ def test_the_actor_update_leaves_the_encoder_alone_and_the_critic_update_moves_i
     generator = torch.Generator().manual_seed(3)
     rows = {name: value[: TINY.batch_size] for name, value in batch(generator).items()}
     before = agent._encoder.clone()
-    agent._actor_update(rows, torch.randn(TINY.batch_size, 2, generator=generator, dtype=torch.float64))
+    noise = torch.randn(TINY.batch_size, 2, generator=generator, dtype=torch.float64)
+    agent._actor_update(rows, noise, bias_corrections(agent.config, agent._actor_adam)[0])
     assert torch.equal(agent._encoder, before)
-    agent._critic_update({**rows, "next_actions": rows["actions"], "entropy_bonus": rows["rewards"]}, torch.tensor([0]))
+    values = {**rows, "next_actions": rows["actions"], "entropy_bonus": rows["rewards"]}
+    agent._critic_update(values, torch.tensor([0]), bias_corrections(agent.config, agent._critic_adam)[0])
     for camera in IMAGES:
         name = f"encoder/{camera.name}/conv0/filters"
         own = views(before, encoder_shapes(IMAGES, PIXELS))

@@ -124,6 +124,7 @@ def critic_forward(
             x = F.layer_norm(x, x.shape[-1:], eps=layer_norm_eps)
             x = x * parameters[f"ln{i}/scale"].unsqueeze(1) + parameters[f"ln{i}/bias"].unsqueeze(1)
         x = torch.relu(x)
+    # As a sum over the last axis, its gradient would be read down the columns where batch and layer are of one size.
     return torch.bmm(x, parameters["out/kernel"]).squeeze(-1) + parameters["out/bias"]
 
 

@@ -107,7 +107,7 @@ def _scheduling_kept() -> Iterator[None]:
         yield
     finally:
         for thread in (0, *(int(path.name) for path in set(_THREADS.iterdir()) - before)):
-            with contextlib.suppress(ProcessLookupError):  # one that has ended by now
+            with contextlib.suppress(OSError):  # one that has ended by now, or none may be changed
                 os.sched_setscheduler(thread, policy, parameters)
 
 

@@ -1,12 +1,13 @@
 """Learning curves with and without prior data, LayerNorm and the other choices; every run resumable.
 
     python -m benchmarks.learning_curves TASK [--condition rlpd no_prior no_layer_norm] [--seeds 1] [--full]
-        [--device cuda] [--minutes 10] [--plot FILE] [--json]
+        [--device cuda] [--minutes 10] [--plot FILE] [--others FILE ...] [--json]
 
 TASK is pick_place (embedded; no file needed), door, umaze or medium. Each condition is the run `rlpd` with one switch,
 see `benchmarks/curve_tasks.py`. A run is kept in the run directory and goes on where it was, so that a table can be
 filled in pieces: `--minutes` bounds one call, which ends with a checkpoint. The best checkpoint of a finished run is
-measured on fresh episodes. `--table` and `--plot` alone show what is there.
+measured on fresh episodes. `--table` and `--plot` alone show what is there; `--others` shows with it what `--json`
+printed on another machine.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +28,7 @@ from robot_rlpd.interrupt import stop_on_signals
 from robot_rlpd.learner.checkpoint import load_checkpoint
 from robot_rlpd.learner.cloning_session import CloningSession
 from robot_rlpd.learner.commands import resolve
-from robot_rlpd.learner.metrics import read_metrics
+from robot_rlpd.learner.metrics import FILE_NAME, read_metrics
 from robot_rlpd.learner.policy import open_policy
 from robot_rlpd.learner.run_directory import prepare_run_directory, read_run_config
 from robot_rlpd.learner.session import Session
@@ -55,14 +57,23 @@ def main() -> int:
     parser.add_argument("--run-dir", type=Path, default=Path("runs/learning_curves"), help="where runs are kept")
     parser.add_argument("--table", action="store_true", help="train nothing, print what is there")
     parser.add_argument("--plot", type=Path, help="draw the curves of all runs there are (.svg, .png)")
+    help_text = "runs of elsewhere, as --json printed them; shown where there is none of that condition and seed here"
+    parser.add_argument("--others", type=Path, nargs="+", default=[], metavar="FILE", help=help_text)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
+    for path in arguments.others:
+        if not path.is_file():
+            parser.error(f"--others: no such file; found {path}")
     root = arguments.run_dir / f"{arguments.task}-{'full' if arguments.full else 'light'}"
     if not arguments.table:
         _train_all(arguments, root)
+    rows = _table(root)
+    for path in arguments.others:
+        there = {(row["condition"], row["seed"]) for row in rows}
+        rows += [row for row in json.loads(path.read_text())["runs"] if (row["condition"], row["seed"]) not in there]
     if arguments.plot is not None:
-        _plot(arguments.task, root, arguments.plot)
-    _print(_table(root), arguments.json)
+        _plot(rows, arguments.plot, title=f"{arguments.task}, {root.name.rpartition('-')[2]} setting")
+    _print(rows, arguments.json)
     return 0
 
 
@@ -150,15 +161,26 @@ def _table(root: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _plot(task: str, root: Path, out: Path) -> None:
+def _plot(rows: list[dict[str, Any]], out: Path, *, title: str) -> None:
     from robot_rlpd.learner.plot import plot_curves
 
-    groups: dict[str, list[Path]] = {}
-    for condition in CONDITIONS:
-        runs = sorted(root.glob(f"{condition}-*/train"))
-        if runs and "cloning_steps" not in CONDITIONS[condition]:  # that has no environment steps
-            groups[condition.replace("_", " ")] = runs
-    plot_curves(groups, out, title=f"{task}, {root.name.rpartition('-')[2]} setting")
+    with tempfile.TemporaryDirectory() as folder:
+        groups: dict[str, list[Path]] = {}
+        for condition in CONDITIONS:
+            runs = [row for row in rows if row["condition"] == condition]
+            if not runs or "cloning_steps" in CONDITIONS[condition]:  # that has no environment steps
+                continue
+            groups[condition.replace("_", " ")] = [_evaluations(row, Path(folder)) for row in runs]
+        plot_curves(groups, out, title=title)
+
+
+def _evaluations(row: dict[str, Any], folder: Path) -> Path:
+    """A run directory that holds the evaluations of a row and nothing else."""
+    run_dir = folder / f"{row['condition']}-{row['seed']}"
+    run_dir.mkdir()
+    records = [{"kind": "evaluation", "success_rate": e["successes"] / e["episodes"], **e} for e in row["evaluations"]]
+    write_text(run_dir / FILE_NAME, "".join(json.dumps(record) + "\n" for record in records))
+    return run_dir
 
 
 def _print(rows: list[dict[str, Any]], as_json: bool) -> None:

@@ -59,6 +59,17 @@ def test_learning_curves_go_on_where_they_were_cut_off(tmp_path: Path) -> None:
     assert run("--table") == whole
 
 
+def test_learning_curves_show_runs_of_elsewhere(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="draws")
+    evaluations = [{"env_steps": 1000 * k, "successes": k, "episodes": 5} for k in (1, 2)]
+    row = {"condition": "no_prior", "seed": 3, "env_steps": 2000, "evaluations": evaluations, "result": None}
+    elsewhere, plot = tmp_path / "elsewhere.json", tmp_path / "curves.svg"
+    elsewhere.write_text(json.dumps({"runs": [row]}))
+    words = ["pick_place", "--table", "--run-dir", str(tmp_path), "--others", str(elsewhere), "--plot", str(plot)]
+    assert run_benchmark("benchmarks.learning_curves", *words)["runs"] == [row]
+    assert "no prior (1 seed)" in plot.read_text()
+
+
 def run_benchmark(*words: str) -> dict[str, Any]:
     command = [sys.executable, "-m", *words, "--json"]
     result: dict[str, Any] = json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout)

@@ -134,8 +134,12 @@ class StoreArrays:
         return array
 
     def read(self, key: str, start: int, stop: int) -> NDArray[Any]:
-        """Rows `start` to `stop` of one array."""
-        array = self._arrays[key]
+        """Rows `start` to `stop` of one array.
+
+        Raises:
+            StoreError: There are no such rows, or they are damaged.
+        """
+        array = self._holding(key, start, stop)
         if not self._as_files:
             return np.asarray(array[start:stop])
         with self._the_same_store():
@@ -143,12 +147,21 @@ class StoreArrays:
 
     def read_columns(self, key: str, start: int, stop: int, bounds: Mapping[str, slice]) -> dict[str, NDArray[Any]]:
         """Some columns of rows `start` to `stop` of a packed array, each `(rows, width)` and contiguous."""
-        array = self._arrays[key]
+        array = self._holding(key, start, stop)
         if not self._as_files:
             rows = np.asarray(array[start:stop])
             return {name: np.ascontiguousarray(rows[:, within]) for name, within in bounds.items()}
         with self._the_same_store():
             return chunk_files.read_columns(Path(self._path, key), array.dtype, array.chunks, start, stop, bounds)
+
+    def _holding(self, key: str, start: int, stop: int) -> zarr.Array[Any]:
+        """The array that has these rows; who asks may have them from a damaged index."""
+        if not 0 <= start <= stop <= self.lengths[key]:
+            found, allowed = f"rows {start} to {stop}", f"0 to {self.lengths[key]}"
+            raise StoreError(
+                "no such rows: the index is damaged", field=f"{self._path}/{key}", found=found, allowed=allowed
+            )
+        return self._arrays[key]
 
     def columns(self, key: str) -> Any:
         """The column list in the attributes of an array."""

@@ -215,6 +215,20 @@ def test_a_changed_byte_is_never_taken_for_data(data: st.DataObject, whole: Path
         assert report.lost <= 2  # two where the place is hit at which one ends and the next begins
 
 
+@pytest.mark.parametrize(("byte", "value"), [(4, 1), (7, 0x80)], ids=["far too many rows", "a negative row"])
+def test_rows_that_only_a_damaged_index_knows_are_not_asked_for(
+    byte: int, value: int, whole: Path, tmp_path: Path
+) -> None:
+    path = cut_copy(whole, str(tmp_path), [])
+    (index,) = (path / "episodes/index/c").rglob("0/0")
+    content = bytearray(index.read_bytes())
+    content[byte] ^= value  # the first number is the row after the first episode's last, an int64
+    index.write_bytes(content)
+    with EpisodeStore.open(path) as store, pytest.raises(StoreError, match="no such rows: the index is damaged"):
+        store.read(0)
+    assert check_repaired(path, set(), repair(path))
+
+
 def test_a_whole_store_stays_as_it_is(whole: Path, tmp_path: Path) -> None:
     path = cut_copy(whole, str(tmp_path), [])
     before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}

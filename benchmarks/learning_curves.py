@@ -61,19 +61,25 @@ def main() -> int:
     parser.add_argument("--others", type=Path, nargs="+", default=[], metavar="FILE", help=help_text)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
-    for path in arguments.others:
-        if not path.is_file():
-            parser.error(f"--others: no such file; found {path}")
-    root = arguments.run_dir / f"{arguments.task}-{'full' if arguments.full else 'light'}"
+    setting = "full" if arguments.full else "light"
+    shown = {"task": arguments.task, "setting": setting}
+    try:
+        others = [row for path in arguments.others for row in _elsewhere(path, shown)]
+    except ValueError as error:
+        parser.error(f"--others: {error}")
+    root = arguments.run_dir / f"{arguments.task}-{setting}"
     if not arguments.table:
         _train_all(arguments, root)
     rows = _table(root)
-    for path in arguments.others:
-        there = {(row["condition"], row["seed"]) for row in rows}
-        rows += [row for row in json.loads(path.read_text())["runs"] if (row["condition"], row["seed"]) not in there]
+    for row in others:
+        if all((row["condition"], row["seed"]) != (r["condition"], r["seed"]) for r in rows):
+            rows.append(row)
     if arguments.plot is not None:
-        _plot(rows, arguments.plot, title=f"{arguments.task}, {root.name.rpartition('-')[2]} setting")
-    _print(rows, arguments.json)
+        _plot(rows, arguments.plot, title=f"{arguments.task}, {setting} setting")
+    if arguments.json:
+        sys.stdout.write(json.dumps({**shown, "runs": rows, "machine": machine()}) + "\n")
+    else:
+        _print(rows)
     return 0
 
 
@@ -161,13 +167,30 @@ def _table(root: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def _elsewhere(path: Path, shown: dict[str, str]) -> list[dict[str, Any]]:
+    """The rows that `--json` printed.
+
+    Raises:
+        ValueError: No such file, another one, or of another task or setting.
+    """
+    try:
+        told = json.loads(path.read_text())
+        found = {name: told[name] for name in shown}
+        rows: list[dict[str, Any]] = told["runs"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not what --json prints: {error!r}") from None
+    if found != shown:
+        raise ValueError(f"{path} is of {' '.join(found.values())}; allowed: {' '.join(shown.values())}")
+    return rows
+
+
 def _plot(rows: list[dict[str, Any]], out: Path, *, title: str) -> None:
     from robot_rlpd.learner.plot import plot_curves
 
     with tempfile.TemporaryDirectory() as folder:
         groups: dict[str, list[Path]] = {}
         for condition in CONDITIONS:
-            runs = [row for row in rows if row["condition"] == condition]
+            runs = [row for row in rows if row["condition"] == condition and row["evaluations"]]
             if not runs or "cloning_steps" in CONDITIONS[condition]:  # that has no environment steps
                 continue
             groups[condition.replace("_", " ")] = [_evaluations(row, Path(folder)) for row in runs]
@@ -183,10 +206,7 @@ def _evaluations(row: dict[str, Any], folder: Path) -> Path:
     return run_dir
 
 
-def _print(rows: list[dict[str, Any]], as_json: bool) -> None:
-    if as_json:
-        sys.stdout.write(json.dumps({"runs": rows, "machine": machine()}) + "\n")
-        return
+def _print(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         curve = ", ".join(f"{e['env_steps']}: {e['successes']}/{e['episodes']}" for e in row["evaluations"])
         final = row["result"] and row["result"]["final"]

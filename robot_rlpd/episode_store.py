@@ -290,8 +290,13 @@ class EpisodeStore:
         return decode_episode(encoded, self.spec, self._layout, self.codec)
 
     def load_all(self) -> list[Episode]:
-        """All episodes, their columns read at once; the episodes are views into them, images decoded in memory."""
+        """All episodes, their columns read at once; the episodes are views into them, images decoded in memory.
+
+        Raises:
+            StoreError: The index or the data are damaged.
+        """
         rows = self._arrays.lengths["steps/float64"]
+        self._index.require_rows(rows)
         packed = {dtype: self._arrays.read(f"steps/{dtype}", 0, rows) for dtype in self._layout}
         fields = [field.name for field in store_layout.image_fields(self.spec)]
         episodes = []
@@ -309,13 +314,14 @@ class EpisodeStore:
             names: Such as "action" or "observation/cube_position"; default all.
 
         Raises:
-            StoreError: No such column; lists those that exist.
+            StoreError: No such column, and lists those that exist; or the index or the data are damaged.
         """
         known = [c.name for columns in self._layout.values() for c in columns]
         for name in names or ():
             if name not in known:
                 raise StoreError("no such column", field=self.path, found=name, allowed=", ".join(known))
         rows = self._arrays.lengths["steps/float64"]
+        self._index.require_rows(rows)
         values: dict[str, NDArray[Any]] = {}
         for dtype, columns in self._layout.items():
             wanted = [c for c in columns if names is None or c.name in names]

@@ -122,6 +122,28 @@ class EpisodeIndex:
         self.edits += edits
         self._apply_edits()
 
+    def require_rows(self, num_rows: int) -> None:
+        """Refuse an index that cannot be true, before columns are cut into episodes by it.
+
+        Args:
+            num_rows: How many rows the packed arrays hold.
+
+        Raises:
+            StoreError: An episode has other rows than steps, or rows that are not there; names the first.
+        """
+        firsts, steps, ends = self._recorded()
+        rows = ends - firsts
+        possible = (rows >= 0) & ((rows == steps) | (rows == steps + 1)) & (ends <= num_rows)
+        if not possible.all():
+            number = int(np.argmin(possible))
+            raise StoreError(
+                "damaged index",
+                field=f"{self._path}, episode {number}",
+                found=f"{steps[number]} steps in rows {firsts[number]} to {ends[number]}",
+                allowed=f"as many rows or one more, up to {num_rows}",
+                hint="mend it: robot-rlpd demos repair",
+            )
+
     def episodes(self) -> list[StoredEpisode]:
         """All visible ones.
 

@@ -64,10 +64,30 @@ def test_learning_curves_show_runs_of_elsewhere(tmp_path: Path) -> None:
     evaluations = [{"env_steps": 1000 * k, "successes": k, "episodes": 5} for k in (1, 2)]
     row = {"condition": "no_prior", "seed": 3, "env_steps": 2000, "evaluations": evaluations, "result": None}
     elsewhere, plot = tmp_path / "elsewhere.json", tmp_path / "curves.svg"
-    elsewhere.write_text(json.dumps({"runs": [row]}))
+    elsewhere.write_text(json.dumps({"task": "pick_place", "setting": "light", "runs": [row]}))
     words = ["pick_place", "--table", "--run-dir", str(tmp_path), "--others", str(elsewhere), "--plot", str(plot)]
     assert run_benchmark("benchmarks.learning_curves", *words)["runs"] == [row]
     assert "no prior (1 seed)" in plot.read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (None, "No such file"),
+        ("{", "is not what --json prints"),
+        ("[1]", "is not what --json prints"),
+        ('{"task": "door", "setting": "light", "runs": []}', "is of door light; allowed: pick_place light"),
+    ],
+)
+def test_learning_curves_refuse_other_files(text: str | None, told: str, tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="the benchmark trains")
+    elsewhere = tmp_path / "elsewhere.json"
+    if text is not None:
+        elsewhere.write_text(text)
+    command = [sys.executable, "-m", "benchmarks.learning_curves", "pick_place", "--table", "--others", str(elsewhere)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert told in done.stderr.splitlines()[-1]
 
 
 def run_benchmark(*words: str) -> dict[str, Any]:

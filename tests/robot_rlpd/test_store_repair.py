@@ -224,8 +224,12 @@ def test_rows_that_only_a_damaged_index_knows_are_not_asked_for(
     content = bytearray(index.read_bytes())
     content[byte] ^= value  # the first number is the row after the first episode's last, an int64
     index.write_bytes(content)
-    with EpisodeStore.open(path) as store, pytest.raises(StoreError, match="no such rows: the index is damaged"):
-        store.read(0)
+    with EpisodeStore.open(path) as store:
+        with pytest.raises(StoreError, match="no such rows: the index is damaged"):
+            store.read(0)
+        for load in (store.load_all, store.load_columns):
+            with pytest.raises(StoreError, match=r"episode 0: damaged index; found \d+ steps in rows 0 to .*repair"):
+                load()
     assert check_repaired(path, set(), repair(path))
 
 

@@ -28,8 +28,9 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+# A file's tests stay together: they share what took long to make, and ports.
 test: $(STAMP)
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 slow: $(STAMP)
 	$(BIN)/pytest -m slow

@@ -46,6 +46,8 @@ LOOK_TIMEOUT_S = 1.0
 """How long `look` waits for an answer."""
 GOODBYE_MS = 500
 """How long the goodbye may take to leave after `close`."""
+_left: dict[str, str] = {}
+"""The last session of this process with each address: the next one replaces it where its goodbye was lost."""
 
 
 class RemoteRobot(ClosingRobot):
@@ -98,7 +100,7 @@ class RemoteRobot(ClosingRobot):
         self._connect_timeout_s = connect_timeout_s
         self._name = client_name or f"{platform.node()}, process {os.getpid()}"
         self._connection: Connection | None = None
-        self._session, self._sequence = "", 0
+        self._session, self._sequence = _left.get(address, ""), 0
         self._stale = False
         self._closed = False
         try:
@@ -201,6 +203,7 @@ class RemoteRobot(ClosingRobot):
         if self._connection is not None:
             if self._session:
                 self._connection.send([wire.encode(wire.Bye(self._session))])
+                _left[self.address] = self._session
             self._connection.close(GOODBYE_MS)
             self._connection = None
 

@@ -185,6 +185,15 @@ def test_a_second_commander_is_refused_by_name(address: str) -> None:
     RemoteRobot(address, client_name="bob").close()
 
 
+def test_a_lost_goodbye_does_not_keep_a_process_from_its_own_robot(address: str) -> None:
+    with Network(address, lost_requests={2}, lost_answers=set(), doubled=set()) as network:
+        RemoteRobot(network.address).close()
+        with pytest.raises(RefusedError, match="commanded by"):
+            RemoteRobot(address, client_name="bob")  # by another way, as another process would
+        with RemoteRobot(network.address) as robot:
+            robot.reset(seed=0)
+
+
 def test_the_wrong_contract_names_the_field(address: str) -> None:
     with pytest.raises(MismatchError, match=r"control_rate_hz.*found 10.0.*allowed: 25.0"):
         RemoteRobot(address, contract=fake_spec(control_rate_hz=25.0).contract())

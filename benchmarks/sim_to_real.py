@@ -1,7 +1,8 @@
 """From simulation to a stand-in of the real robot: success before and after some minutes on it, in resumable cells.
 
     python -m benchmarks.sim_to_real [--task pick_place] [--condition both scratch demonstrations own corrected needed]
-        [--seeds 3] [--minutes 20] [--profile hard] [--limit-steps N] [--for-minutes 10] [--table] [--plot FILE]
+        [--seeds 3] [--minutes 20] [--profile hard] [--identified] [--limit-steps N] [--for-minutes 10] [--table]
+        [--plot FILE]
 
 For each seed a policy is trained in simulation (the quickstart preset's networks and utd_ratio: lighter than the
 paper's) to its plateau there, and 20 demonstrations are recorded on the stand-in by the person who knows it. The
@@ -18,7 +19,8 @@ not). Success is the robot's signal, within the time limit. Evaluations are not 
 
 A cell is kept and goes on where it was: `--for-minutes` bounds one call. Of a finished cell the checkpoint that was
 best by the session's own evaluations is measured on fresh starts (after), and the last one too. Two calls may run side
-by side where their seeds differ (`--first-seed`).
+by side where their seeds differ (`--first-seed`). With `--identified` the demonstrations come first, the simulation is
+fitted to them, calibration included, and they are the prior data of training in it.
 """
 
 from __future__ import annotations
@@ -66,6 +68,8 @@ def main() -> int:
     )
     help_text = "actions before that are observed, as the robot answers late (default 2)"
     parser.add_argument("--previous-actions", type=int, default=2, help=help_text)
+    help_text = "fit the simulation to the demonstrations on the stand-in before training in it (sim identify)"
+    parser.add_argument("--identified", action="store_true", help=help_text)
     parser.add_argument("--pace", choices=["fast", "real"], default="fast", help="of the stand-in (default fast)")
     parser.add_argument("--episodes", type=int, default=50, help="of the measurements (default 50)")
     parser.add_argument("--eval-episodes", type=int, default=20, help="of evaluations in between (default 20)")
@@ -78,6 +82,7 @@ def main() -> int:
     name = f"{asked.task}-{asked.profile.replace(':', '_')}-{asked.minutes:g}min-{asked.pace}"
     name += f"-{asked.limit_steps}steps" if asked.limit_steps else ""
     name += f"-sim{asked.sim_share:g}" if asked.sim_share != SIM_SHARE else ""
+    name += "-identified" if asked.identified else ""
     setting = Setting(
         task=asked.task,
         profile=asked.profile,
@@ -88,6 +93,7 @@ def main() -> int:
         sim_share=asked.sim_share,
         previous_actions=asked.previous_actions,
         target_entropy=TARGET_ENTROPY.get(asked.task),
+        identified=asked.identified,
         pace=asked.pace,
         episodes=asked.episodes,
         eval_episodes=asked.eval_episodes,
@@ -108,7 +114,7 @@ def check_same(setting: Setting) -> None:
     path = setting.root / "setting.json"
     asked = {name: value for name, value in dataclasses.asdict(setting).items() if name != "root"}
     if path.is_file():
-        kept = {"sim_share": SIM_SHARE, **json.loads(path.read_text())}
+        kept = {"sim_share": SIM_SHARE, "identified": False, **json.loads(path.read_text())}
         differ = [f"{name} {kept.get(name)}, now {asked[name]}" for name in asked if kept.get(name) != asked[name]]
         if differ:
             raise SystemExit(f"{setting.root} holds cells of another setting: {'; '.join(differ)}; choose a --run-dir")

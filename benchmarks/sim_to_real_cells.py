@@ -28,7 +28,8 @@ from robot_rlpd.learner.run_directory import CHECKPOINTS, prepare_run_directory,
 from robot_rlpd.learner.session import Session
 from robot_rlpd.learner.success import SignalledTask
 from robot_rlpd.safety import SafeRobot
-from robot_rlpd.task import TaskOptions, load_task
+from robot_rlpd.task import RewardKind, TaskOptions, load_task
+from sim.commands import IdentifyCommand, identify
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +41,8 @@ FINAL_SEED = EVALUATION_SEED_OFFSET + 700_000
 DEMONSTRATIONS = 20
 NOISE = 0.5
 """Mistakes of experts and person."""
+IDENTIFIED_BY, EVALUATIONS_TO_IDENTIFY = 6, 400
+"""Demonstrations that the simulation is fitted to, and simulations of all of them."""
 EVALUATIONS = 10
 """During a session, the one before its first step not counted."""
 RATE_POINTS = 10
@@ -60,6 +63,7 @@ class Setting:
         sim_share: Share of simulation among the prior data of `both`, `corrected` and `needed`, above 0 and below 1.
         previous_actions: How many actions before are observed, in simulation and on the stand-in.
         target_entropy: Of the policy, in simulation and on the stand-in; None for the preset's.
+        identified: Whether the simulation is first fitted to the demonstrations, which are then its prior data too.
         pace: Of the stand-in.
         episodes: Of the measurements before and after.
         eval_episodes: Of each evaluation in between.
@@ -75,6 +79,7 @@ class Setting:
     sim_share: float
     previous_actions: int
     target_entropy: float | None
+    identified: bool
     pace: str
     episodes: int
     eval_episodes: int
@@ -93,18 +98,46 @@ class Setting:
 def prepare(setting: Setting, seed: int, address: str, should_stop: Callable[[], bool]) -> bool:
     """Everything that the cells of a seed begin with; whether all of it is there."""
     return (
-        simulation(setting, seed, should_stop)
-        and demonstrations(setting, seed, address, should_stop)
+        demonstrations(setting, seed, address, should_stop)
+        and identification(setting, seed, should_stop)
+        and simulation(setting, seed, should_stop)
         and before(setting, seed, address, should_stop)
         and own_rollouts(setting, seed, address, should_stop)
     )
 
 
+def identification(setting: Setting, seed: int, should_stop: Callable[[], bool]) -> bool:
+    """Where asked for, what differs from the nominal simulation as far as demonstrations tell; whether it is there."""
+    path = identified_file(setting, seed)
+    if setting.identified and not path.is_file() and not should_stop():
+        command = IdentifyCommand(
+            store=setting.root / f"demos-{seed}.zarr",
+            task=setting.task,
+            calibration=True,
+            episodes=IDENTIFIED_BY,
+            evaluations=EVALUATIONS_TO_IDENTIFY,
+            seed=seed,
+            out=path,
+        )
+        identify(command)
+    return path.is_file() or not setting.identified
+
+
+def identified_file(setting: Setting, seed: int) -> Path:
+    """What `sim identify` writes."""
+    return setting.root / f"identified-{seed}.json"
+
+
 def simulation(setting: Setting, seed: int, should_stop: Callable[[], bool]) -> bool:
     """The policy from simulation; whether it is there."""
     run_dir = setting.root / f"sim-{seed}"
-    prior = setting.root / f"sim_demos-{seed}.zarr"
-    options = TaskOptions(env_kwargs=setting.env_kwargs)
+    env_kwargs, prior = setting.env_kwargs, setting.root / f"sim_demos-{seed}.zarr"
+    reward: RewardKind = "task"
+    if setting.identified:
+        # Where calibration is wrong, observations tell wrong, and the robot's signals say what is solved.
+        env_kwargs = env_kwargs | json.loads(identified_file(setting, seed).read_text())
+        reward, prior = "stored", setting.root / f"demos-{seed}.zarr"
+    options = TaskOptions(env_kwargs=env_kwargs, reward=reward)
     setup = load_task(setting.task, options)
     if not prior.exists():
         plan = Plan(setup=setup, task_options=options, episodes=DEMONSTRATIONS, noise=NOISE, seed=1000 * seed)
@@ -113,7 +146,8 @@ def simulation(setting: Setting, seed: int, should_stop: Callable[[], bool]) -> 
     begun = (run_dir / CHECKPOINTS / LATEST).is_file()
     command = TrainCommand(
         task=setting.task,
-        env_kwargs=json.dumps(setting.env_kwargs),
+        env_kwargs=json.dumps(env_kwargs),
+        reward=reward,
         prior=(prior,),
         preset="quickstart",
         target_entropy=setting.target_entropy,

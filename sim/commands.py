@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from sim.calibration import Calibrated
     from sim.identification import Identified
 
 
@@ -149,6 +150,9 @@ class IdentifyCommand:
     """Task that the episodes were recorded on."""
     parameters: tuple[str, ...] = ()
     """Quantities to fit (default: servo_gain_scale joint_damping_scale joint_friction_nm action_delay_s)."""
+    calibration: bool = False
+    """Find first what the camera's calibration and the arm's base are off by: from the last observations of all solved
+    episodes, which in a rightly calibrated world end as those of the task's expert in simulation."""
     episodes: int = 10
     """How many episodes to use, from the first on, at least 1."""
     evaluations: int = 400
@@ -166,6 +170,7 @@ class IdentifyCommand:
 def identify(command: IdentifyCommand) -> int:
     """Fit the simulation to recorded episodes; tell how well it predicts them before and after."""
     from robot_rlpd.episode_store import EpisodeStore
+    from sim.calibration import calibrate
     from sim.identification import DEFAULT
     from sim.identification import identify as search
     from sim.prediction import Predictor
@@ -178,7 +183,13 @@ def identify(command: IdentifyCommand) -> int:
         raise ConfigError(field="seed", found=command.seed, allowed="at least 0")
     task = find_task(command.task, field="task")
     with EpisodeStore.open(command.store) as store:
-        used = [store.read(index) for index in range(min(command.episodes, len(store)))]
+        recorded = [
+            store.read(index)
+            for index in range(len(store) if command.calibration else min(command.episodes, len(store)))
+        ]
+    used = recorded[: command.episodes]
+    calibrated = calibrate(task, recorded, seed=command.seed) if command.calibration else None
+    known = {} if calibrated is None else calibrated.values
     predictor = Predictor(task, used, horizon=command.horizon)
     line = ProgressLine(command.evaluations)
     try:
@@ -187,17 +198,23 @@ def identify(command: IdentifyCommand) -> int:
             command.parameters or DEFAULT,
             evaluations=command.evaluations,
             seed=command.seed,
+            known=known,
             on_progress=lambda count, least: line.update(count, f"simulations, loss {least:.4f}"),
         )
     finally:
         line.close()
     if command.out is not None:
-        _write(command.out, {"randomization": found.values})
-    _tell_identified(command, found, len(used), predictor.num_steps)
+        _write(command.out, {"randomization": {**known, **found.values}})
+    _tell_identified(command, found, calibrated, len(used), predictor.num_steps)
     return 0
 
 
-def _tell_identified(command: IdentifyCommand, found: Identified, episodes: int, steps: int) -> None:
+def _tell_identified(
+    command: IdentifyCommand, found: Identified, calibrated: Calibrated | None, episodes: int, steps: int
+) -> None:
+    values, determined = dict(found.values), dict(found.determined)
+    if calibrated is not None:
+        values, determined = {**calibrated.values, **values}, {**calibrated.determined, **determined}
     if command.json:
         told = {
             "task": command.task,
@@ -205,8 +222,13 @@ def _tell_identified(command: IdentifyCommand, found: Identified, episodes: int,
             "steps": steps,
             "residual_before_m": found.before_m,
             "residual_after_m": found.after_m,
-            "parameters": {
-                name: {"value": value, "determined": found.determined[name]} for name, value in found.values.items()
+            "parameters": {name: {"value": value, "determined": determined[name]} for name, value in values.items()},
+            "calibration": None
+            if calibrated is None
+            else {
+                "solved_episodes": calibrated.episodes,
+                "ends_apart_before_m": calibrated.before_m,
+                "ends_apart_after_m": calibrated.after_m,
             },
             "evaluations": found.evaluations,
             "out": str(command.out) if command.out is not None else None,
@@ -217,11 +239,16 @@ def _tell_identified(command: IdentifyCommand, found: Identified, episodes: int,
         f"{episodes} episodes, {steps} steps; residual of the prediction {1000 * found.before_m:.3f} mm before, "
         f"{1000 * found.after_m:.3f} mm after ({found.evaluations} simulations)"
     ]
+    if calibrated is not None:
+        lines.append(
+            f"{calibrated.episodes} solved episodes end {1000 * calibrated.before_m:.1f} mm from those in simulation "
+            f"before, {1000 * calibrated.after_m:.1f} mm after calibration"
+        )
     lines += [
-        f"  {name:<26} {value:9.4g}{'' if found.determined[name] else '   the data do not determine it'}"
-        for name, value in found.values.items()
+        f"  {name:<26} {value:9.4g}{'' if determined[name] else '   the data do not determine it'}"
+        for name, value in values.items()
     ]
-    lines.append(f"use it: --env-kwargs '{json.dumps({'randomization': found.values})}'")
+    lines.append(f"use it: --env-kwargs '{json.dumps({'randomization': values})}'")
     sys.stdout.write("\n".join(lines) + "\n")
 
 

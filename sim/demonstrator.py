@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from robot_rlpd.robot import Source
-from sim import kinematics
-from sim.arm import JOINTS
-from sim.readings import BETWEEN
-from sim.sensing import IN_HAND
+from sim.calibration import Calibration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,14 +45,11 @@ class Demonstrator:
         self, task: SimTask, hidden: Mapping[str, float], *, noise: float, seed: int, pace: float = 0.7
     ) -> None:
         self._expert: Expert = task.make_expert(noise, seed)
-        self._arms, self._bases = task.scene.arms, task.scene.bases
+        self._arms = task.scene.arms
         self._pace = pace
-        self._seen = np.array([hidden.get(f"seen_d{axis}_m", 0.0) for axis in "xyz"])
+        self._calibration = Calibration(task.scene, hidden)
         self._pushes = np.zeros(len(self._arms))
         self._before: Observation = {}
-        self._encoders = np.zeros(len(JOINTS))
-        for index, joint in enumerate(JOINTS):
-            self._encoders[index] = hidden.get(f"{joint}_offset_rad", 0.0)
 
     def reset(self) -> None:
         """Start with a new mistake."""
@@ -80,32 +73,8 @@ class Demonstrator:
         return self._expert.remaining_m(self.corrected(observation))
 
     def corrected(self, observation: Observation) -> Observation:
-        """The observation without errors of calibration."""
-        errors: dict[str, NDArray[np.float64]] = {}
-        for arm, (_, _, turn) in zip(self._arms, self._bases, strict=True):
-            joints = observation[f"{arm}joint_positions"].astype(np.float64)
-            shown, true = (kinematics.tcp_position(j) for j in (joints, joints - self._encoders))
-            x, y, z = shown - true
-            cosine, sine = math.cos(turn), math.sin(turn)
-            errors[f"{arm}tcp_position"] = np.array([cosine * x - sine * y, sine * x + cosine * y, z])
-        corrected = dict(observation)
-        for name, value in observation.items():
-            error = self._error(name, errors)
-            if error is not None:
-                corrected[name] = (value - error).astype(value.dtype)
-        return corrected
-
-    def _error(self, name: str, errors: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64] | None:
-        """By how much a field is off; None where it is not."""
-        to, between, origin = name.partition(BETWEEN)
-        if between:
-            return self._position_error(f"{to}_position", errors) - self._position_error(f"{origin}_position", errors)
-        return self._position_error(name, errors) if name.endswith("_position") else None
-
-    def _position_error(self, name: str, errors: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
-        if name == IN_HAND:
-            return errors[f"{self._arms[0]}tcp_position"]
-        return errors[name] if name.endswith("tcp_position") else self._seen
+        """The observation without errors of calibration; joint positions stay as the encoders show them."""
+        return self._calibration.undone(observation)
 
     def _adapted(self, wanted: NDArray[np.float32], moved: float, arm: int) -> NDArray[np.float32]:
         """Longer, the longer the arm has been standing still against it."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from robot_rlpd.errors import ConfigError, DataError
 from robot_rlpd.robot import ClosingRobot, Observation, StepResult
+from sim.calibration import Calibration
 from sim.driver import ArmDriver
 from sim.eyes import Eyes
 from sim.kinematics import upright
@@ -158,13 +159,17 @@ class SimRobot(ClosingRobot):
     def begin_at(self, observation: Observation, values: Mapping[str, float]) -> None:
         """Begin an episode at rest where an observation was made, in a world with these quantities; draws nothing.
 
+        A wrong calibration among them is how the observation was made, and is taken out of it.
+
         Raises:
             DataError: A field that is needed is missing.
         """
         self._reality.apply(values)
         self._sensing.rng = np.random.default_rng(0)
         mujoco.mj_resetData(self.model, self.data)
-        self.set_state_from_observation(observation)
+        calibration = Calibration(self._scene, values)
+        true = observation if calibration.is_right else calibration.undone(observation, joints=True)
+        self.set_state_from_observation(true)
         self._hold()
         self._episode_steps = 0
         self._truth = self._readings.read(self.data)

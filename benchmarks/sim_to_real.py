@@ -1,7 +1,7 @@
 """From simulation to a stand-in of the real robot: success before and after some minutes on it, in resumable cells.
 
     python -m benchmarks.sim_to_real [--task pick_place] [--condition both scratch demonstrations own corrected needed]
-        [--seeds 3] [--minutes 20] [--profile hard] [--identified] [--limit-steps N] [--for-minutes 10] [--table]
+        [--seeds 3] [--minutes 20] [--profile hard] [--calibrated] [--limit-steps N] [--for-minutes 10] [--table]
         [--plot FILE]
 
 For each seed a policy is trained in simulation (the quickstart preset's networks and utd_ratio: lighter than the
@@ -19,8 +19,7 @@ not). Success is the robot's signal, within the time limit. Evaluations are not 
 
 A cell is kept and goes on where it was: `--for-minutes` bounds one call. Of a finished cell the checkpoint that was
 best by the session's own evaluations is measured on fresh starts (after), and the last one too. Two calls may run side
-by side where their seeds differ (`--first-seed`). With `--identified` the demonstrations come first, the simulation is
-fitted to them, calibration included, and they are the prior data of training in it.
+by side where their seeds differ (`--first-seed`).
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.sim_to_real_cells import CONDITIONS, Setting, cell_of, prepare, run_cell
+from benchmarks.sim_to_real_cells import CONDITIONS, Setting, calibration, cell_of, prepare, run_cell
 from benchmarks.sim_to_real_report import draw, show
 from robot_rlpd.config import write_text
 from robot_rlpd.interrupt import stop_on_signals
@@ -68,8 +67,8 @@ def main() -> int:
     )
     help_text = "actions before that are observed, as the robot answers late (default 2)"
     parser.add_argument("--previous-actions", type=int, default=2, help=help_text)
-    help_text = "fit the simulation to the demonstrations on the stand-in before training in it (sim identify)"
-    parser.add_argument("--identified", action="store_true", help=help_text)
+    help_text = "calibrate the stand-in first, from 10 demonstrations more (sim identify --calibration)"
+    parser.add_argument("--calibrated", action="store_true", help=help_text)
     parser.add_argument("--pace", choices=["fast", "real"], default="fast", help="of the stand-in (default fast)")
     parser.add_argument("--episodes", type=int, default=50, help="of the measurements (default 50)")
     parser.add_argument("--eval-episodes", type=int, default=20, help="of evaluations in between (default 20)")
@@ -82,7 +81,7 @@ def main() -> int:
     name = f"{asked.task}-{asked.profile.replace(':', '_')}-{asked.minutes:g}min-{asked.pace}"
     name += f"-{asked.limit_steps}steps" if asked.limit_steps else ""
     name += f"-sim{asked.sim_share:g}" if asked.sim_share != SIM_SHARE else ""
-    name += "-identified" if asked.identified else ""
+    name += "-calibrated" if asked.calibrated else ""
     setting = Setting(
         task=asked.task,
         profile=asked.profile,
@@ -93,7 +92,7 @@ def main() -> int:
         sim_share=asked.sim_share,
         previous_actions=asked.previous_actions,
         target_entropy=TARGET_ENTROPY.get(asked.task),
-        identified=asked.identified,
+        calibrated=asked.calibrated,
         pace=asked.pace,
         episodes=asked.episodes,
         eval_episodes=asked.eval_episodes,
@@ -114,7 +113,7 @@ def check_same(setting: Setting) -> None:
     path = setting.root / "setting.json"
     asked = {name: value for name, value in dataclasses.asdict(setting).items() if name != "root"}
     if path.is_file():
-        kept = {"sim_share": SIM_SHARE, "identified": False, **json.loads(path.read_text())}
+        kept = {"sim_share": SIM_SHARE, "calibrated": False, **json.loads(path.read_text())}
         differ = [f"{name} {kept.get(name)}, now {asked[name]}" for name in asked if kept.get(name) != asked[name]]
         if differ:
             raise SystemExit(f"{setting.root} holds cells of another setting: {'; '.join(differ)}; choose a --run-dir")
@@ -124,6 +123,10 @@ def check_same(setting: Setting) -> None:
 
 def run_all(setting: Setting, seeds: range, conditions: list[str], *, deadline_s: float) -> None:
     """Every cell that is not finished, as far as the time allows."""
+    if setting.calibrated:
+        with stand_in(setting) as address:
+            if not calibration(setting, address):
+                return
     with stop_on_signals() as stopped, stand_in(setting) as address:
 
         def should_stop() -> bool:
@@ -143,7 +146,7 @@ def stand_in(setting: Setting) -> Iterator[str]:
     """The stand-in, served by a process of its own; the address to reach it."""
     robot = f"standin:{setting.task}:{setting.profile}"
     words = ["serve", "--robot", robot, "--address", "tcp://127.0.0.1:0", "--pace", setting.pace, "--json"]
-    words += ["--env-kwargs", json.dumps(setting.env_kwargs)]
+    words += ["--env-kwargs", json.dumps(setting.standin_kwargs)]
     program = [sys.executable, "-c", "from robot_rlpd.cli import main; raise SystemExit(main())", *words]
     with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

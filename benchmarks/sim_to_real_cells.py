@@ -13,6 +13,7 @@ from demos.recording.plan import Plan
 from demos.recording.run import run as record
 from robot_rlpd.bridge.client import RemoteRobot
 from robot_rlpd.config import write_text
+from robot_rlpd.episode_store import EpisodeStore
 from robot_rlpd.evaluation import EVALUATION_SEED_OFFSET, evaluate
 from robot_rlpd.learner.checkpoint import BEST, LATEST, load_checkpoint
 from robot_rlpd.learner.commands import TrainCommand
@@ -28,8 +29,9 @@ from robot_rlpd.learner.run_directory import CHECKPOINTS, prepare_run_directory,
 from robot_rlpd.learner.session import Session
 from robot_rlpd.learner.success import SignalledTask
 from robot_rlpd.safety import SafeRobot
-from robot_rlpd.task import RewardKind, TaskOptions, load_task
-from sim.commands import IdentifyCommand, identify
+from robot_rlpd.task import TaskOptions, load_task
+from sim.calibrate import calibrate
+from sim.served import find_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,10 +41,10 @@ if TYPE_CHECKING:
 CONDITIONS = ("both", "scratch", "demonstrations", "own", "corrected", "needed")
 FINAL_SEED = EVALUATION_SEED_OFFSET + 700_000
 DEMONSTRATIONS = 20
+CALIBRATED_BY = 10
+"""Demonstrations that a calibration is found from."""
 NOISE = 0.5
 """Mistakes of experts and person."""
-IDENTIFIED_BY, EVALUATIONS_TO_IDENTIFY = 6, 400
-"""Demonstrations that the simulation is fitted to, and simulations of all of them."""
 EVALUATIONS = 10
 """During a session, the one before its first step not counted."""
 RATE_POINTS = 10
@@ -63,7 +65,7 @@ class Setting:
         sim_share: Share of simulation among the prior data of `both`, `corrected` and `needed`, above 0 and below 1.
         previous_actions: How many actions before are observed, in simulation and on the stand-in.
         target_entropy: Of the policy, in simulation and on the stand-in; None for the preset's.
-        identified: Whether the simulation is first fitted to the demonstrations, which are then its prior data too.
+        calibrated: Whether the stand-in is calibrated first, by demonstrations that serve nothing else.
         pace: Of the stand-in.
         episodes: Of the measurements before and after.
         eval_episodes: Of each evaluation in between.
@@ -79,7 +81,7 @@ class Setting:
     sim_share: float
     previous_actions: int
     target_entropy: float | None
-    identified: bool
+    calibrated: bool
     pace: str
     episodes: int
     eval_episodes: int
@@ -90,54 +92,47 @@ class Setting:
         """Of the simulated task and of the stand-in."""
         return {"previous_actions": self.previous_actions} if self.previous_actions else {}
 
+    @property
+    def standin_kwargs(self) -> dict[str, Any]:
+        """Of the stand-in: as the simulated task, and calibrated where it is by now."""
+        path = calibration_file(self)
+        return self.env_kwargs | (json.loads(path.read_text()) if path.is_file() else {})
+
     def judge(self) -> SignalledTask:
         """The robot's signal says what is solved."""
         return SignalledTask(self.task, self.limit_steps or load_task(self.task).task.max_episode_steps)
 
 
+def calibration_file(setting: Setting) -> Path:
+    """What the stand-in is set to by its calibration, as its `--env-kwargs`."""
+    return setting.root / "calibration.json"
+
+
+def calibration(setting: Setting, address: str) -> bool:
+    """The person demonstrates on the stand-in as it is, and what it is off by is found; whether that is known."""
+    path, seen = calibration_file(setting), setting.root / "calibration.zarr"
+    if not path.is_file() and demonstrated(setting, seen, CALIBRATED_BY, 30_000, address):
+        with EpisodeStore.open(seen) as store:
+            found = calibrate(find_task(setting.task, field="task"), store.load_all(), seed=0)
+        write_text(path, json.dumps({"calibration": found.values}))
+    return path.is_file()
+
+
 def prepare(setting: Setting, seed: int, address: str, should_stop: Callable[[], bool]) -> bool:
     """Everything that the cells of a seed begin with; whether all of it is there."""
     return (
-        demonstrations(setting, seed, address, should_stop)
-        and identification(setting, seed, should_stop)
-        and simulation(setting, seed, should_stop)
+        simulation(setting, seed, should_stop)
+        and demonstrations(setting, seed, address, should_stop)
         and before(setting, seed, address, should_stop)
         and own_rollouts(setting, seed, address, should_stop)
     )
 
 
-def identification(setting: Setting, seed: int, should_stop: Callable[[], bool]) -> bool:
-    """Where asked for, what differs from the nominal simulation as far as demonstrations tell; whether it is there."""
-    path = identified_file(setting, seed)
-    if setting.identified and not path.is_file() and not should_stop():
-        command = IdentifyCommand(
-            store=setting.root / f"demos-{seed}.zarr",
-            task=setting.task,
-            calibration=True,
-            episodes=IDENTIFIED_BY,
-            evaluations=EVALUATIONS_TO_IDENTIFY,
-            seed=seed,
-            out=path,
-        )
-        identify(command)
-    return path.is_file() or not setting.identified
-
-
-def identified_file(setting: Setting, seed: int) -> Path:
-    """What `sim identify` writes."""
-    return setting.root / f"identified-{seed}.json"
-
-
 def simulation(setting: Setting, seed: int, should_stop: Callable[[], bool]) -> bool:
     """The policy from simulation; whether it is there."""
     run_dir = setting.root / f"sim-{seed}"
-    env_kwargs, prior = setting.env_kwargs, setting.root / f"sim_demos-{seed}.zarr"
-    reward: RewardKind = "task"
-    if setting.identified:
-        # Where calibration is wrong, observations tell wrong, and the robot's signals say what is solved.
-        env_kwargs = env_kwargs | json.loads(identified_file(setting, seed).read_text())
-        reward, prior = "stored", setting.root / f"demos-{seed}.zarr"
-    options = TaskOptions(env_kwargs=env_kwargs, reward=reward)
+    prior = setting.root / f"sim_demos-{seed}.zarr"
+    options = TaskOptions(env_kwargs=setting.env_kwargs)
     setup = load_task(setting.task, options)
     if not prior.exists():
         plan = Plan(setup=setup, task_options=options, episodes=DEMONSTRATIONS, noise=NOISE, seed=1000 * seed)
@@ -146,8 +141,7 @@ def simulation(setting: Setting, seed: int, should_stop: Callable[[], bool]) -> 
     begun = (run_dir / CHECKPOINTS / LATEST).is_file()
     command = TrainCommand(
         task=setting.task,
-        env_kwargs=json.dumps(env_kwargs),
-        reward=reward,
+        env_kwargs=json.dumps(setting.env_kwargs),
         prior=(prior,),
         preset="quickstart",
         target_entropy=setting.target_entropy,
@@ -172,15 +166,20 @@ def demonstrations(setting: Setting, seed: int, address: str, should_stop: Calla
     path = setting.root / f"demos-{seed}.zarr"
     if path.exists() or should_stop():
         return path.exists()
+    return demonstrated(setting, path, DEMONSTRATIONS, 10_000 + 1000 * seed, address)
+
+
+def demonstrated(setting: Setting, path: Path, episodes: int, seed: int, address: str) -> bool:
+    """Record what the person shows on the stand-in; whether it is there."""
     options = TaskOptions(reward="stored", env_kwargs=setting.env_kwargs)
     plan = Plan(
         setup=load_task(setting.task, options),
         task_options=options,
         robot=address,
         device=f"demonstrator:{setting.profile}",
-        episodes=DEMONSTRATIONS,
+        episodes=episodes,
         noise=NOISE,
-        seed=10_000 + 1000 * seed,
+        seed=seed,
     )
     return recorded(plan, path)
 
@@ -207,7 +206,6 @@ def before(setting: Setting, seed: int, address: str, should_stop: Callable[[], 
 
 def own_rollouts(setting: Setting, seed: int, address: str, should_stop: Callable[[], bool]) -> bool:
     """As many episodes of the simulation policy on the stand-in as there are demonstrations; whether they are there."""
-    from robot_rlpd.episode_store import EpisodeStore
     from robot_rlpd.spool import StoreListener
 
     path = setting.root / f"own-{seed}.zarr"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from sim.calibration import Calibrated
+    from sim.calibrate import Calibrated
     from sim.identification import Identified
 
 
@@ -170,7 +170,7 @@ class IdentifyCommand:
 def identify(command: IdentifyCommand) -> int:
     """Fit the simulation to recorded episodes; tell how well it predicts them before and after."""
     from robot_rlpd.episode_store import EpisodeStore
-    from sim.calibration import calibrate
+    from sim.calibrate import calibrate
     from sim.identification import DEFAULT
     from sim.identification import identify as search
     from sim.prediction import Predictor
@@ -188,9 +188,9 @@ def identify(command: IdentifyCommand) -> int:
             for index in range(len(store) if command.calibration else min(command.episodes, len(store)))
         ]
     used = recorded[: command.episodes]
+    predictor = Predictor(task, used, horizon=command.horizon)
     calibrated = calibrate(task, recorded, seed=command.seed) if command.calibration else None
     known = {} if calibrated is None else calibrated.values
-    predictor = Predictor(task, used, horizon=command.horizon)
     line = ProgressLine(command.evaluations)
     try:
         found = search(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from robot_rlpd.robot import Source
-from sim.calibration import Calibration
+from sim.calibration import CALIBRATION, Calibration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from robot_rlpd.robot import Action, Expert, Observation
+    from robot_rlpd.specs import RobotSpec
     from robot_rlpd.task import TaskSetup
     from sim.sim_task import SimTask
 
@@ -88,14 +90,26 @@ class Demonstrator:
 class _Options(Protocol):
     """What a device is made from, as far as this one reads it."""
 
-    setup: TaskSetup
-    argument: str
-    noise: float
-    seed: int
+    @property
+    def spec(self) -> RobotSpec: ...
+
+    @property
+    def setup(self) -> TaskSetup: ...
+
+    @property
+    def argument(self) -> str: ...
+
+    @property
+    def noise(self) -> float: ...
+
+    @property
+    def seed(self) -> int: ...
 
 
 def make_device(options: _Options) -> Demonstrator:
     """The person at a stand-in as a device; the argument is the stand-in's profile, `mild` by default.
+
+    Errors that the robot's calibration takes out of its observations already, as it says, are no longer seen through.
 
     Raises:
         UnknownNameError: The task is not simulated here.
@@ -106,4 +120,6 @@ def make_device(options: _Options) -> Demonstrator:
 
     name = options.setup.task.name
     task, hidden = find_task(name, field="task"), hidden_values(name, options.argument or "mild")
+    known = json.loads(options.spec.metadata.get(CALIBRATION, "{}"))
+    hidden = hidden | {wrong: hidden.get(wrong, 0.0) - value for wrong, value in known.items()}
     return Demonstrator(task, hidden, noise=options.noise, seed=options.seed)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from robot_rlpd.errors import ConfigError
+from sim.calibrate import SEARCHED as CALIBRATION
 from sim.prediction import Predictor, rms_m
 from sim.quantities import QUANTITIES, check_values
 from sim.search import Range, search
@@ -115,7 +116,13 @@ def _check(parameters: Sequence[str], evaluations: int) -> None:
     )
     for name in parameters:
         if name not in SEARCHED:
-            raise ConfigError("motion does not tell it", field="parameters", found=name, allowed=", ".join(SEARCHED))
+            raise ConfigError(
+                "motion does not tell it",
+                field="parameters",
+                found=name,
+                allowed=", ".join(SEARCHED),
+                hint="solved episodes do: --calibration" if name in CALIBRATION else "",
+            )
     if not parameters or len(set(parameters)) != len(parameters):
         raise ConfigError(field="parameters", found=str(list(parameters)), allowed="one or more, each once")
     if evaluations < 1:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from robot_rlpd.errors import ConfigError
+from sim.quantities import CALIBRATION, check_values
 from sim.randomization import Randomization, parse_randomization
 
 if TYPE_CHECKING:
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 VIEWS = ("front", "side", "top")
 WRIST = "wrist"
 IMAGE_SIZES = (8, 1024)
-KEYS = ("cameras", "image_size", "randomization", "previous_actions")
+KEYS = ("cameras", "image_size", "randomization", "calibration", "previous_actions")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,12 +28,14 @@ class SimOptions:
         cameras: Which cameras are observed.
         image_size: Width and height of their pictures in pixels.
         randomization: What differs from one episode to the next.
+        calibration: What camera and arm are known to be off by; taken out of what is observed.
         previous_actions: How many actions before are observed.
     """
 
     cameras: tuple[str, ...] = ()
     image_size: tuple[int, int] = (96, 96)
     randomization: Randomization = field(default_factory=Randomization)
+    calibration: Mapping[str, float] = field(default_factory=dict)
     previous_actions: int = 0
 
 
@@ -53,6 +57,7 @@ def parse_options(name: str, scene: Scene, argument: str, options: TaskOptions) 
         cameras=_cameras(given.get("cameras", ()), (*VIEWS, *(f"{arm}{WRIST}" for arm in scene.arms))),
         image_size=_image_size(given.get("image_size", SimOptions.image_size)),
         randomization=parse_randomization(given.get("randomization", "none")),
+        calibration=_calibration(given.get("calibration", {})),
         previous_actions=given.get("previous_actions", 0),
     )
 
@@ -69,6 +74,18 @@ def _cameras(value: Any, known: tuple[str, ...]) -> tuple[str, ...]:
         if name not in known:
             raise ConfigError("no such camera", field="cameras", found=str(name), allowed=", ".join(known))
     return tuple(names)
+
+
+def _calibration(value: Any) -> dict[str, float]:
+    if not isinstance(value, dict):
+        raise ConfigError(field="calibration", found=str(value), allowed=f"an object of {', '.join(CALIBRATION)}")
+    for name, number in value.items():
+        if name not in CALIBRATION:
+            raise ConfigError("is no calibration", field="calibration", found=name, allowed=", ".join(CALIBRATION))
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            raise ConfigError(field=f"calibration.{name}", found=str(number), allowed="a number")
+    check_values(value.items(), field="calibration")
+    return {name: float(number) for name, number in value.items()}
 
 
 def _image_size(value: Any) -> tuple[int, int]:

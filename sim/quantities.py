@@ -57,16 +57,18 @@ ARM = (
     _added("backlash_rad", 0.1, "play between servo and joint"),
     _added("action_delay_s", 0.5, "from the command to its effect"),
 )
-SENSES = (
-    _added("observation_delay_s", 0.5, "from the state to its observation"),
-    _added("drop_probability", 0.9, "chance per step that the observation before is seen again"),
-    _added("position_noise_m", 0.05, "noise of seen positions, one standard deviation"),
-    _added("joint_noise_rad", 0.1, "noise of the joint encoders, one standard deviation"),
+WRONG = (
     *(_added(f"seen_d{axis}_m", 0.1, f"{axis} by which seen positions are off", signed=True) for axis in "xyz"),
     *(
         _added(f"{joint}_offset_rad", 0.2, f"what the encoder of {joint} shows too much", signed=True)
         for joint in ("base_yaw", "shoulder_pitch", "elbow_pitch")
     ),
+)
+SENSES = (
+    _added("observation_delay_s", 0.5, "from the state to its observation"),
+    _added("drop_probability", 0.9, "chance per step that the observation before is seen again"),
+    _added("position_noise_m", 0.05, "noise of seen positions, one standard deviation"),
+    _added("joint_noise_rad", 0.1, "noise of the joint encoders, one standard deviation"),
 )
 LOOKS = (
     *(_added(f"camera_d{axis}_m", 0.3, f"shift of every camera along {axis}", signed=True) for axis in "xyz"),
@@ -78,8 +80,10 @@ START = (
     _added("start_dy_m", 0.1, "shift of what is handled along y, at the start", signed=True),
 )
 
-QUANTITIES = {quantity.name: quantity for quantity in (*THING, *ARM, *SENSES, *LOOKS, *START)}
+QUANTITIES = {quantity.name: quantity for quantity in (*THING, *ARM, *SENSES, *WRONG, *LOOKS, *START)}
 """All of them by name. In a scene that lacks the thing or the drawer its quantities change nothing."""
+CALIBRATION = tuple(quantity.name for quantity in WRONG)
+"""What a wrong calibration is made of."""
 
 
 def check_values(values: Iterable[tuple[str, float]], *, field: str) -> None:

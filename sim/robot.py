@@ -48,6 +48,7 @@ class SimRobot(ClosingRobot):
         task: Gives the signals reward, terminated, truncated (its time limit) and success.
         draw_start: Draws how an episode begins.
         draw_reality: Draws quantities of `sim.quantities` that are not nominal in an episode.
+        calibration: What is known to be wrong with what is observed, and taken out of it; default nothing.
         secret: Whether a reset keeps to itself what was drawn.
     """
 
@@ -59,6 +60,7 @@ class SimRobot(ClosingRobot):
         task: Task,
         draw_start: Callable[[np.random.Generator], Start],
         draw_reality: Draw = lambda _: {},
+        calibration: Calibration | None = None,
         secret: bool = False,
     ) -> None:
         self.spec = spec
@@ -67,6 +69,7 @@ class SimRobot(ClosingRobot):
         self.data = mujoco.MjData(self.model)
         self._scene, self._task, self._secret = scene, task, secret
         self._draw_start, self._draw_reality = draw_start, draw_reality
+        self._calibration = calibration or Calibration(scene, {})
         self._rng = np.random.default_rng()
         self._substeps = scene.substeps
         self._drivers = [ArmDriver(self.model, arm, base) for arm, base in zip(scene.arms, scene.bases, strict=True)]
@@ -167,8 +170,8 @@ class SimRobot(ClosingRobot):
         self._reality.apply(values)
         self._sensing.rng = np.random.default_rng(0)
         mujoco.mj_resetData(self.model, self.data)
-        calibration = Calibration(self._scene, values)
-        true = observation if calibration.is_right else calibration.undone(observation, joints=True)
+        wrong = Calibration(self._scene, values)
+        true = observation if wrong.is_right else wrong.undone(observation, joints=True)
         self.set_state_from_observation(true)
         self._hold()
         self._episode_steps = 0
@@ -239,7 +242,10 @@ class SimRobot(ClosingRobot):
 
     def _measure(self) -> Observation:
         senses = None if self._sensing.is_perfect else self._sensing
-        return self._readings.read(self.data, senses) | self._eyes.see(self.data)
+        measured = self._readings.read(self.data, senses)
+        if not self._calibration.is_right:
+            measured = self._calibration.undone(measured, joints=True)
+        return measured | self._eyes.see(self.data)
 
     def _signals(self, before: Observation, executed: Action) -> dict[str, NDArray[Any]]:
         outcome = self._task.evaluate(before, executed, {}, self._truth)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from robot_rlpd.previous_actions import remembering, spec_with_previous_actions
 from robot_rlpd.robot import Expert, Observation
 from robot_rlpd.task import TaskOptions, TaskSetup
 from sim.arm import arm_spec, image_field
+from sim.calibration import CALIBRATION, Calibration
 from sim.goal_task import GoalTask
 from sim.options import SimOptions, parse_options
 from sim.randomization import Randomization
@@ -74,12 +76,16 @@ class SimTask:
         from sim.robot import SimRobot
 
         spec = self.spec_with(options)
+        spec = replace(spec, name=secret_name, metadata={}) if secret_name else spec
+        if options.calibration:
+            spec = replace(spec, metadata={**spec.metadata, CALIBRATION: json.dumps(dict(options.calibration))})
         return SimRobot(
-            replace(spec, name=secret_name, metadata={}) if secret_name else spec,
+            spec,
             scene=self.scene,
             task=self.judge(replace(task_options, reward="task")),
             draw_start=self.draw_start,
             draw_reality=self._present(options).draw,
+            calibration=Calibration(self.scene, options.calibration),
             secret=bool(secret_name),
         )
 

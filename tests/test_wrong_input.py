@@ -421,7 +421,10 @@ WRONG_VALUES: list[tuple[str, tuple[str, ...]]] = [
     ("sim identify reach.zarr --task reach --horizon 0", ("horizon: ", "0", "at least 1")),
     ("sim identify reach.zarr --task reach --seed -1", ("seed: ", "-1", "at least 0")),
     ("sim identify reach.zarr --task reach --parameters nope", ("parameters: ", "nope", "servo_gain_scale")),
-    ("sim identify reach.zarr --task reach --parameters seen_dx_m", ("parameters: ", "motion does not tell it")),
+    (
+        "sim identify reach.zarr --task reach --parameters seen_dx_m",
+        ("parameters: ", "motion does not", "--calibration"),
+    ),
     ("sim identify run --task reach", ("run: not a store",)),
     (f"{RECORD} --success-when nope", ("success_when: only for gymnasium tasks",)),
     (f"{PENDULUM} --success-when observation[", ("success_when: ", "observation[", "field names")),

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.curve_tasks import CONDITIONS, TASKS, Cell
 from benchmarks.machine import machine
 from robot_rlpd.config import write_text
+from robot_rlpd.errors import TrainingError
 from robot_rlpd.evaluation import EVALUATION_SEED_OFFSET, evaluate
 from robot_rlpd.interrupt import stop_on_signals
 from robot_rlpd.learner.checkpoint import load_checkpoint
@@ -123,8 +124,14 @@ def train(cell: Cell, should_stop: Callable[[], bool]) -> None:
             session = CloningSession(config, run_dir, robot, setup.task)
         else:
             session = Session(config, run_dir, robot, setup.task, resume=begun)
-        reason = session.run(should_stop)
-        session.close()
+        try:
+            reason = session.run(should_stop)
+        except TrainingError as error:  # it would end like this again
+            ended = {"condition": cell.condition, "seed": cell.seed, "final": None, "ended": str(error)}
+            write_text(cell.directory / "result.json", json.dumps(ended | {"machine": machine()}, indent=2))
+            return
+        finally:
+            session.close()
         if reason != "finished":
             return
         policy = open_policy(run_dir, setup.spec)
@@ -193,7 +200,10 @@ def _plot(rows: list[dict[str, Any]], out: Path, *, title: str) -> None:
             runs = [row for row in rows if row["condition"] == condition and row["evaluations"]]
             if not runs or "cloning_steps" in CONDITIONS[condition]:  # that has no environment steps
                 continue
-            groups[condition.replace("_", " ")] = [_evaluations(row, Path(folder)) for row in runs]
+            label = condition.replace("_", " ")
+            if all(row["result"] and row["result"].get("ended") for row in runs):
+                label += ", whose Q exploded"
+            groups[label] = [_evaluations(row, Path(folder)) for row in runs]
         plot_curves(groups, out, title=title)
 
 
@@ -210,7 +220,9 @@ def _print(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         curve = ", ".join(f"{e['env_steps']}: {e['successes']}/{e['episodes']}" for e in row["evaluations"])
         final = row["result"] and row["result"]["final"]
-        told = "running" if not final else f"best checkpoint {final['successes']}/{final['episodes']} {final['ci95']}"
+        told = row["result"]["ended"] if row["result"] and not final else "running"
+        if final:
+            told = f"best checkpoint {final['successes']}/{final['episodes']} {final['ci95']}"
         sys.stdout.write(f"{row['condition']} seed {row['seed']}, {row['env_steps']} steps: {told}; {curve}\n")
 
 

@@ -92,7 +92,8 @@ def calibrate(task: SimTask, episodes: Sequence[Episode], *, seed: int) -> Calib
     def apart(values: Mapping[str, float]) -> NDArray[np.float64]:
         calibration = Calibration(task.scene, values)
         shown = [[end[name] for name in names] for end in map(calibration.undone, ends)]
-        return np.subtract(shown, usual, dtype=np.float64)
+        difference: NDArray[np.float64] = np.array(shown, np.float64) - usual
+        return difference
 
     def cost(values: Mapping[str, float]) -> float:
         unlike = np.log1p((apart(values) / spread) ** 2).mean(axis=0).sum()

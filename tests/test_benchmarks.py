@@ -63,11 +63,13 @@ def test_learning_curves_show_runs_of_elsewhere(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="draws")
     evaluations = [{"env_steps": 1000 * k, "successes": k, "episodes": 5} for k in (1, 2)]
     row = {"condition": "no_prior", "seed": 3, "env_steps": 2000, "evaluations": evaluations, "result": None}
+    ended = row | {"condition": "no_layer_norm", "result": {"final": None, "ended": "target_q: Q explodes"}}
     elsewhere, plot = tmp_path / "elsewhere.json", tmp_path / "curves.svg"
-    elsewhere.write_text(json.dumps({"task": "pick_place", "setting": "light", "runs": [row]}))
+    elsewhere.write_text(json.dumps({"task": "pick_place", "setting": "light", "runs": [row, ended]}))
     words = ["pick_place", "--table", "--run-dir", str(tmp_path), "--others", str(elsewhere), "--plot", str(plot)]
-    assert run_benchmark("benchmarks.learning_curves", *words)["runs"] == [row]
+    assert run_benchmark("benchmarks.learning_curves", *words)["runs"] == [row, ended]
     assert "no prior (1 seed)" in plot.read_text()
+    assert "no layer norm, whose Q exploded (1 seed)" in plot.read_text()
 
 
 @pytest.mark.parametrize(
@@ -254,6 +256,7 @@ def test_format_memory_tells_the_peak_of_every_conversion() -> None:
     [
         ("task_speed", "--tasks reach --steps 5 --repeats 1", {"steps_per_s", "camera"}),
         ("task_experts", "--tasks reach --episodes 2 --noise 0", {"results", "config"}),
+        ("calibration", "--tasks reach --worlds mild --episodes 3", {"results", "config"}),
         ("standin_gap", "--tasks reach --worlds nominal mild --episodes 1", {"results", "config"}),
         (
             "identification",
@@ -288,7 +291,7 @@ def test_sim_to_real_fills_its_cells_and_finds_them_again(tmp_path: Path) -> Non
     pytest.importorskip("mujoco")
     words = ["benchmarks.sim_to_real", "--task", "reach", "--seeds", "1", "--sim-steps", "320", "--minutes", "0.2"]
     words += ["--condition", "corrected", "scratch", "--episodes", "2", "--eval-episodes", "1"]
-    words += ["--run-dir", str(tmp_path)]
+    words += ["--calibrated", "--run-dir", str(tmp_path)]
     whole = run_benchmark(*words)
     assert {cell["condition"] for cell in whole["cells"]} == {"corrected", "scratch"}
     for cell in whole["cells"]:

@@ -150,9 +150,8 @@ class IdentifyCommand:
     """Task that the episodes were recorded on."""
     parameters: tuple[str, ...] = ()
     """Quantities to fit (default: servo_gain_scale joint_damping_scale joint_friction_nm action_delay_s)."""
-    calibration: bool = False
-    """Find first what the camera's calibration and the arm's base are off by: from the last observations of all solved
-    episodes, which in a rightly calibrated world end as those of the task's expert in simulation."""
+    calibration: Path | None = None
+    """File of sim calibrate: what the robot's calibration was off by when the episodes were recorded."""
     episodes: int = 10
     """How many episodes to use, from the first on, at least 1."""
     evaluations: int = 400
@@ -170,9 +169,9 @@ class IdentifyCommand:
 def identify(command: IdentifyCommand) -> int:
     """Fit the simulation to recorded episodes; tell how well it predicts them before and after."""
     from robot_rlpd.episode_store import EpisodeStore
-    from sim.calibrate import calibrate
     from sim.identification import DEFAULT
     from sim.identification import identify as search
+    from sim.options import read_calibration
     from sim.prediction import Predictor
     from sim.served import find_task
 
@@ -183,14 +182,9 @@ def identify(command: IdentifyCommand) -> int:
         raise ConfigError(field="seed", found=command.seed, allowed="at least 0")
     task = find_task(command.task, field="task")
     with EpisodeStore.open(command.store) as store:
-        recorded = [
-            store.read(index)
-            for index in range(len(store) if command.calibration else min(command.episodes, len(store)))
-        ]
-    used = recorded[: command.episodes]
+        used = [store.read(index) for index in range(min(command.episodes, len(store)))]
     predictor = Predictor(task, used, horizon=command.horizon)
-    calibrated = calibrate(task, recorded, seed=command.seed) if command.calibration else None
-    known = {} if calibrated is None else calibrated.values
+    known = read_calibration(command.calibration) if command.calibration is not None else {}
     line = ProgressLine(command.evaluations)
     try:
         found = search(
@@ -205,16 +199,11 @@ def identify(command: IdentifyCommand) -> int:
         line.close()
     if command.out is not None:
         _write(command.out, {"randomization": {**known, **found.values}})
-    _tell_identified(command, found, calibrated, len(used), predictor.num_steps)
+    _tell_identified(command, found, len(used), predictor.num_steps)
     return 0
 
 
-def _tell_identified(
-    command: IdentifyCommand, found: Identified, calibrated: Calibrated | None, episodes: int, steps: int
-) -> None:
-    values, determined = dict(found.values), dict(found.determined)
-    if calibrated is not None:
-        values, determined = {**calibrated.values, **values}, {**calibrated.determined, **determined}
+def _tell_identified(command: IdentifyCommand, found: Identified, episodes: int, steps: int) -> None:
     if command.json:
         told = {
             "task": command.task,
@@ -222,14 +211,7 @@ def _tell_identified(
             "steps": steps,
             "residual_before_m": found.before_m,
             "residual_after_m": found.after_m,
-            "parameters": {name: {"value": value, "determined": determined[name]} for name, value in values.items()},
-            "calibration": None
-            if calibrated is None
-            else {
-                "solved_episodes": calibrated.episodes,
-                "ends_apart_before_m": calibrated.before_m,
-                "ends_apart_after_m": calibrated.after_m,
-            },
+            "parameters": _parameters(found),
             "evaluations": found.evaluations,
             "out": str(command.out) if command.out is not None else None,
         }
@@ -237,19 +219,74 @@ def _tell_identified(
         return
     lines = [
         f"{episodes} episodes, {steps} steps; residual of the prediction {1000 * found.before_m:.3f} mm before, "
-        f"{1000 * found.after_m:.3f} mm after ({found.evaluations} simulations)"
+        f"{1000 * found.after_m:.3f} mm after ({found.evaluations} simulations)",
+        *_told_parameters(found),
+        f"use it: --env-kwargs '{json.dumps({'randomization': found.values})}'",
     ]
-    if calibrated is not None:
-        lines.append(
-            f"{calibrated.episodes} solved episodes end {1000 * calibrated.before_m:.1f} mm from those in simulation "
-            f"before, {1000 * calibrated.after_m:.1f} mm after calibration"
-        )
-    lines += [
-        f"  {name:<26} {value:9.4g}{'' if determined[name] else '   the data do not determine it'}"
-        for name, value in values.items()
-    ]
-    lines.append(f"use it: --env-kwargs '{json.dumps({'randomization': values})}'")
     sys.stdout.write("\n".join(lines) + "\n")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrateCommand:
+    """Options of `robot-rlpd sim calibrate`."""
+
+    store: tyro.conf.Positional[Path]
+    """Store with solved episodes of the real robot, or of a stand-in, on a simulated task."""
+    task: str
+    """Task that the episodes were recorded on."""
+    seed: int = 0
+    """Seed of the search and of the expert in simulation, at least 0."""
+    out: Path | None = None
+    """JSON file to write the values to, in the form that --env-kwargs takes."""
+    json: bool = False
+    """Print one JSON object on standard output."""
+
+
+def calibrate(command: CalibrateCommand) -> int:
+    """Find what camera and arm are off by, from where solved episodes end."""
+    from robot_rlpd.episode_store import EpisodeStore
+    from robot_rlpd.specs import check_contract
+    from sim.calibrate import calibrate as search
+    from sim.served import find_task
+
+    if command.seed < 0:
+        raise ConfigError(field="seed", found=command.seed, allowed="at least 0")
+    task = find_task(command.task, field="task")
+    with EpisodeStore.open(command.store) as store:
+        check_contract(task.spec.contract(), store.spec, who="the recorded robot")
+        found = search(task, [store.read(index) for index in range(len(store))], seed=command.seed)
+    if command.out is not None:
+        _write(command.out, {"calibration": found.values})
+    if command.json:
+        told = {
+            "task": command.task,
+            "solved_episodes": found.episodes,
+            "ends_apart_before_m": found.before_m,
+            "ends_apart_after_m": found.after_m,
+            "parameters": _parameters(found),
+            "out": str(command.out) if command.out is not None else None,
+        }
+        sys.stdout.write(json.dumps(told) + "\n")
+        return 0
+    lines = [
+        f"{found.episodes} solved episodes end {1000 * found.before_m:.1f} mm from those in simulation before, "
+        f"{1000 * found.after_m:.1f} mm after",
+        *_told_parameters(found),
+        f"take it out of what the robot shows: serve --env-kwargs '{json.dumps({'calibration': found.values})}'",
+    ]
+    sys.stdout.write("\n".join(lines) + "\n")
+    return 0
+
+
+def _parameters(found: Identified | Calibrated) -> dict[str, Any]:
+    return {name: {"value": value, "determined": found.determined[name]} for name, value in found.values.items()}
+
+
+def _told_parameters(found: Identified | Calibrated) -> list[str]:
+    return [
+        f"  {name:<26} {value:9.4g}{'' if found.determined[name] else '   the data do not determine it'}"
+        for name, value in found.values.items()
+    ]
 
 
 def _write(path: Path, data: dict[str, Any]) -> None:

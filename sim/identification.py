@@ -48,7 +48,7 @@ class Identified:
     """What was found.
 
     Attributes:
-        values: The parameters.
+        values: The parameters, and what was known.
         determined: Whether the data say anything about each.
         before_m: One-step residual of the nominal simulation, root mean square [m].
         after_m: The same with the values found.
@@ -102,8 +102,8 @@ def identify(
         on_progress=on_progress,
     )
     return Identified(
-        values=found.values,
-        determined=found.determined,
+        values={**known, **found.values},
+        determined=dict.fromkeys(known, True) | found.determined,
         before_m=rms_m(predictor.residuals({})),
         after_m=rms_m(predictor.residuals({**known, **found.values})),
         evaluations=found.evaluations,
@@ -121,7 +121,7 @@ def _check(parameters: Sequence[str], evaluations: int) -> None:
                 field="parameters",
                 found=name,
                 allowed=", ".join(SEARCHED),
-                hint="solved episodes do: --calibration" if name in CALIBRATION else "",
+                hint="solved episodes do: sim calibrate" if name in CALIBRATION else "",
             )
     if not parameters or len(set(parameters)) != len(parameters):
         raise ConfigError(field="parameters", found=str(list(parameters)), allowed="one or more, each once")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,8 @@ from sim.quantities import CALIBRATION, check_values
 from sim.randomization import Randomization, parse_randomization
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from robot_rlpd.task import TaskOptions
     from sim.scene import Scene
 
@@ -74,6 +77,21 @@ def _cameras(value: Any, known: tuple[str, ...]) -> tuple[str, ...]:
         if name not in known:
             raise ConfigError("no such camera", field="cameras", found=str(name), allowed=", ".join(known))
     return tuple(names)
+
+
+def read_calibration(path: Path) -> dict[str, float]:
+    """The quantities in a file of `sim calibrate`.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot be read: {error}", field="calibration", found=str(path)) from None
+    if not isinstance(found, dict) or "calibration" not in found:
+        raise ConfigError(field="calibration", found=str(path), allowed="a file that sim calibrate wrote")
+    return _calibration(found["calibration"])
 
 
 def _calibration(value: Any) -> dict[str, float]:

@@ -75,7 +75,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--hidden-dims 4 --ensemble-size 2 --utd-ratio 1 --batch-size 4 --no-compile --eval-every 30 --eval-episodes 1"
     )
     typed = {
-        "record": f"record --task reach --episodes 2 --out {store}",
+        "record": f"record --task reach --episodes 3 --out {store}",
         "train": f"train --task reach --prior {store} --env-steps 30 --start-training 25 {small} --run-dir {run}",
         "export": f"export {run} --out {directory / 'policy.onnx'}",
     }
@@ -131,7 +131,7 @@ def test_the_evaluation_in_training_is_that_of_eval(here: Path) -> None:
         ("sim video", "sim video demos.zarr --task reach --renderer sketch --out video.gif"),
         ("sim drawn", "sim drawn --samples 20 --out drawn.svg"),
         ("sim identify", "sim identify demos.zarr --task reach --evaluations 5 --parameters payload_kg --out id.json"),
-        ("sim identify", "sim identify demos.zarr --task reach --evaluations 5 --parameters payload_kg --calibration"),
+        ("sim calibrate", "sim calibrate demos.zarr --task reach --out calibration.json"),
         ("plot", "plot run --out curves.svg"),
         ("doctor", "doctor"),
     ],

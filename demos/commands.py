@@ -86,8 +86,8 @@ class RecordConfig:
     """Condition that says when a gymnasium task is solved, such as 'observation[28] >= 1.35'."""
 
     env_kwargs: str = ""
-    """JSON object: arguments of a gymnasium environment, or cameras, image_size, randomization, previous_actions of a
-    simulated task."""
+    """JSON object: arguments of a gymnasium environment, or cameras, image_size, randomization,
+    calibration, previous_actions of a simulated task."""
 
     max_episode_steps: int | None = None
     """Time limit in control steps; default the task's."""

@@ -51,8 +51,8 @@ class ReplayConfig:
     """Condition that says when a gymnasium task is solved, such as 'observation[28] >= 1.35'."""
 
     env_kwargs: str = ""
-    """JSON object: arguments of a gymnasium environment, or cameras, image_size, randomization, previous_actions of a
-    simulated task."""
+    """JSON object: arguments of a gymnasium environment, or cameras, image_size, randomization,
+    calibration, previous_actions of a simulated task."""
 
     json: bool = False
     """Print one JSON object."""

@@ -92,8 +92,8 @@ class ConsoleConfig:
     """Free text, kept with every episode."""
 
     env_kwargs: str = ""
-    """JSON object: arguments of a gymnasium environment, or cameras, image_size, randomization, previous_actions of a
-    simulated task."""
+    """JSON object: arguments of a gymnasium environment, or cameras, image_size, randomization,
+    calibration, previous_actions of a simulated task."""
 
     json: bool = False
     """Print one JSON object at the end."""

@@ -83,8 +83,8 @@ class ActorConfig:
     max_episode_steps: int | None = None
     """Time limit of an episode in control steps, at least 1; default that of the task, else 1000."""
     env_kwargs: str = ""
-    """JSON object: arguments of a gymnasium environment, or cameras, image_size, randomization, previous_actions of a
-    simulated task."""
+    """JSON object: arguments of a gymnasium environment, or cameras, image_size, randomization,
+    calibration, previous_actions of a simulated task."""
     deliver_s: float = 10.0
     """At the end, longest wait in seconds for the last episodes to be delivered; those left are delivered next time."""
     json: bool = False

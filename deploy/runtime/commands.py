@@ -77,8 +77,8 @@ class RunConfig:
     max_episode_steps: int | None = None
     """Time limit of an episode in control steps, at least 1; default: that of the policy file."""
     env_kwargs: str = ""
-    """JSON object: arguments of a gymnasium environment, or cameras, image_size, randomization, previous_actions of a
-    simulated task; default: those of the policy file."""
+    """JSON object: arguments of a gymnasium environment, or cameras, image_size, randomization,
+    calibration, previous_actions of a simulated task; default: those of the policy file."""
     json: bool = False
     """Print one JSON object on standard output when done."""
 

@@ -53,7 +53,7 @@ class ServeConfig:
 
     env_kwargs: str = ""
     """JSON object: arguments of a gymnasium environment, such as '{"reward_type": "dense"}', or cameras, image_size,
-    randomization of a simulated task."""
+    randomization, calibration, previous_actions of a simulated task."""
 
     success_when: str = ""
     """Expression that says when a step of a gymnasium environment is a success."""

@@ -65,8 +65,8 @@ class TrainCommand:
     classifier: Path | None = None
     """File of a success classifier, as written by robot-rlpd reward train; for --success classifier."""
     env_kwargs: str = ""
-    """JSON object: arguments of a gymnasium environment, or cameras, image_size, randomization, previous_actions of a
-    simulated task."""
+    """JSON object: arguments of a gymnasium environment, or cameras, image_size, randomization,
+    calibration, previous_actions of a simulated task."""
     max_episode_steps: int | None = None
     """Time limit of an episode in steps instead of the task's own."""
     start_training: int | None = None

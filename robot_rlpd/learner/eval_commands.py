@@ -42,8 +42,8 @@ class EvalCommand:
     success_when: str = ""
     """Condition that decides success, such as "observation[28] >= 1.35"."""
     env_kwargs: str = ""
-    """JSON object: arguments of a gymnasium environment, or cameras, image_size, randomization, previous_actions of a
-    simulated task."""
+    """JSON object: arguments of a gymnasium environment, or cameras, image_size, randomization,
+    calibration, previous_actions of a simulated task."""
     max_episode_steps: int | None = None
     """Time limit of an episode in steps instead of the task's own."""
     json: bool = False

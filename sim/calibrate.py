@@ -18,7 +18,7 @@ from sim.readings import BETWEEN
 from sim.search import Range, search
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
 
@@ -41,8 +41,6 @@ OTHERWISE = {quantity.name for quantity in (*THING, *ARM)} | {"observation_delay
 LEAST_SPREAD_M = 0.0005
 """Ends differ by this much even where they did not in simulation."""
 EVALUATIONS = 2000
-FLAT = 0.01
-"""As in `sim.identification`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +49,7 @@ class Calibrated:
 
     Attributes:
         values: The quantities of `SEARCHED`.
-        determined: Whether the data say anything about each.
+        determined: Whether the data say more about each than what is usual does.
         episodes: Solved ones that were used.
         before_m: How far their ends are from those in simulation, median over episodes and fields [m].
         after_m: The same without the errors that were found.
@@ -64,7 +62,7 @@ class Calibrated:
     after_m: float
 
 
-def calibrate(task: SimTask, episodes: Sequence[Episode], *, seed: int) -> Calibrated:
+def calibrate(task: SimTask, episodes: Iterable[Episode], *, seed: int) -> Calibrated:
     """Find the errors without which solved episodes end as they do in simulation.
 
     Compared are the fields `a_from_b` of the last observation: where the hand is on what it holds, where the peg is in
@@ -73,19 +71,19 @@ def calibrate(task: SimTask, episodes: Sequence[Episode], *, seed: int) -> Calib
 
     Args:
         task: What was done.
-        episodes: Recorded on the robot; those that were not solved are left out.
+        episodes: Recorded on the robot; those that were not solved are left out, and all but their ends forgotten.
         seed: Of the search and of the expert, at least 0.
 
     Raises:
-        DataError: Too few solved episodes.
+        DataError: Too few solved episodes, recorded or in simulation, or nothing in them to compare.
     """
     ends = [_end(episode) for episode in episodes if episode.info.success]
-    if len(ends) < LEAST_EPISODES:
-        raise DataError(
-            "too few to calibrate by", field="solved episodes", found=len(ends), allowed=f">= {LEAST_EPISODES}"
-        )
+    _check(len(ends), "solved episodes")
     solved = _simulated_ends(task, seed)
+    _check(len(solved), f"solved episodes of the expert of {task.name} in simulation")
     names = [name for name in ends[0] if BETWEEN in name]
+    if not names:
+        raise DataError("nothing to compare", field="observation", found=", ".join(ends[0]), allowed="a field a_from_b")
     usual = np.array([np.mean([end[name] for end in solved], axis=0) for name in names])
     spread = np.hypot([np.std([end[name] for end in solved], axis=0) for name in names], LEAST_SPREAD_M)
 
@@ -95,15 +93,24 @@ def calibrate(task: SimTask, episodes: Sequence[Episode], *, seed: int) -> Calib
         difference: NDArray[np.float64] = np.array(shown, np.float64) - usual
         return difference
 
-    def cost(values: Mapping[str, float]) -> float:
-        unlike = np.log1p((apart(values) / spread) ** 2).mean(axis=0).sum()
-        return float(unlike + sum((value / USUAL[name]) ** 2 for name, value in values.items()))
+    def unlike(values: Mapping[str, float]) -> float:
+        return float(np.log1p((apart(values) / spread) ** 2).mean(axis=0).sum())
 
-    found = search(cost, dict.fromkeys(SEARCHED, 0.0), SEARCHED, evaluations=EVALUATIONS, seed=seed, flat=FLAT)
-    before_m, after_m = (float(np.median(np.linalg.norm(apart(v), axis=-1))) for v in ({}, found.values))
-    return Calibrated(
-        values=found.values, determined=found.determined, episodes=len(ends), before_m=before_m, after_m=after_m
-    )
+    def cost(values: Mapping[str, float]) -> float:
+        return unlike(values) + sum((value / USUAL[name]) ** 2 for name, value in values.items())
+
+    found = search(cost, dict.fromkeys(SEARCHED, 0.0), SEARCHED, evaluations=EVALUATIONS, seed=seed).values
+    determined = {
+        name: min(unlike({**found, name: found[name] + aside}) for aside in (-usually, usually)) > unlike(found) + 1.0
+        for name, usually in USUAL.items()
+    }
+    before_m, after_m = (float(np.median(np.linalg.norm(apart(values), axis=-1))) for values in ({}, found))
+    return Calibrated(values=found, determined=determined, episodes=len(ends), before_m=before_m, after_m=after_m)
+
+
+def _check(count: int, what: str) -> None:
+    if count < LEAST_EPISODES:
+        raise DataError("too few to calibrate by", field=what, found=count, allowed=f">= {LEAST_EPISODES}")
 
 
 def _simulated_ends(task: SimTask, seed: int) -> list[Observation]:

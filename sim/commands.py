@@ -254,7 +254,7 @@ def calibrate(command: CalibrateCommand) -> int:
     task = find_task(command.task, field="task")
     with EpisodeStore.open(command.store) as store:
         check_contract(task.spec.contract(), store.spec, who="the recorded robot")
-        found = search(task, [store.read(index) for index in range(len(store))], seed=command.seed)
+        found = search(task, (store.read(index) for index in range(len(store))), seed=command.seed)
     if command.out is not None:
         _write(command.out, {"calibration": found.values})
     if command.json:

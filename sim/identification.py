@@ -92,18 +92,18 @@ def identify(
         residuals = predictor.residuals({**known, **values})
         return float(np.mean(np.log1p((residuals / SCALE_M) ** 2)))
 
-    found = search(
-        cost,
-        {name: QUANTITIES[name].nominal for name in parameters},
-        {name: Range(*SEARCHED[name], name.endswith("_scale")) for name in parameters},
-        evaluations=evaluations,
-        seed=seed,
-        flat=FLAT,
-        on_progress=on_progress,
-    )
+    ranges = {name: Range(*SEARCHED[name], name.endswith("_scale")) for name in parameters}
+    nominal = {name: QUANTITIES[name].nominal for name in parameters}
+    found = search(cost, nominal, ranges, evaluations=evaluations, seed=seed, on_progress=on_progress)
+    least = cost(found.values)
+    determined = dict.fromkeys(known, True)
+    for name, value in found.values.items():
+        unit = ranges[name].to_unit(value)
+        beside = ranges[name].from_unit(unit + (0.1 if unit < 0.5 else -0.1))
+        determined[name] = cost({**found.values, name: beside}) > (1.0 + FLAT) * least
     return Identified(
         values={**known, **found.values},
-        determined=dict.fromkeys(known, True) | found.determined,
+        determined=determined,
         before_m=rms_m(predictor.residuals({})),
         after_m=rms_m(predictor.residuals({**known, **found.values})),
         evaluations=found.evaluations,

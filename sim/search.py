@@ -50,12 +50,10 @@ class Found:
 
     Attributes:
         values: The quantities.
-        determined: Whether the cost depends on each.
-        evaluations: How often the cost was computed to find them.
+        evaluations: How often the cost was computed.
     """
 
     values: dict[str, float]
-    determined: dict[str, bool]
     evaluations: int
 
 
@@ -66,7 +64,6 @@ def search(
     *,
     evaluations: int,
     seed: int,
-    flat: float,
     on_progress: Callable[[int, float], None] = lambda count, least: None,
 ) -> Found:
     """Search from the start; Ctrl-C ends it with the best found so far.
@@ -77,7 +74,6 @@ def search(
         ranges: Of the quantities of `start`.
         evaluations: Largest number of computations of the cost.
         seed: Of the search, at least 0.
-        flat: A quantity whose change by a tenth of its range adds less than this part to the cost is not determined.
         on_progress: Told the number of computations and the least cost after each generation.
     """
     names = list(start)
@@ -89,13 +85,7 @@ def search(
     best, count = _least(lambda unit: cost(values(unit)), begin, evaluations, seed, on_progress)
     if cost(values(begin)) <= cost(values(best)):
         best = begin
-    least = cost(values(best))
-    determined = {}
-    for index, name in enumerate(names):
-        beside = best.copy()
-        beside[index] += 0.1 if best[index] < 0.5 else -0.1
-        determined[name] = cost(values(beside)) > (1.0 + flat) * least
-    return Found(values=values(best), determined=determined, evaluations=count)
+    return Found(values=values(best), evaluations=count)
 
 
 def _least(

@@ -36,15 +36,16 @@ def recorded(task: SimTask, wrong: dict[str, float], num: int) -> list[Episode]:
 
 
 @pytest.mark.parametrize(
-    ("task", "field", "share"),
-    [(peg_insert.TASK, "hole_from_tip", 0.1), (pick_place.TASK, "cube_from_tcp", 0.4)],
+    ("task", "field", "share", "surely"),
+    [(peg_insert.TASK, "hole_from_tip", 0.1, True), (pick_place.TASK, "cube_from_tcp", 0.4, False)],
     ids=lambda value: getattr(value, "name", None),
 )
-def test_what_calibration_is_off_by_is_found(task: SimTask, field: str, share: float) -> None:
+def test_what_calibration_is_off_by_is_found(task: SimTask, field: str, share: float, surely: bool) -> None:
     episodes = recorded(task, WRONG, 12)
     found = calibrate(task, episodes, seed=0)
     assert found.episodes >= 10
     assert found.after_m < 0.5 * found.before_m
+    assert found.determined["seen_dx_m"] is surely
     ends = [{name: column[-1] for name, column in episode.observations.items()} for episode in episodes]
     right, told = (Calibration(task.scene, values) for values in (WRONG, found.values))
     left = np.mean([told.undone(end)[field] - right.undone(end)[field] for end in ends], axis=0)
@@ -61,6 +62,7 @@ def test_where_nothing_is_wrong_next_to_nothing_is_found() -> None:
 def test_where_ends_tell_little_little_is_found() -> None:
     """A block that was pushed somewhere lies beside the hand in one way or another."""
     found = calibrate(push.TASK, recorded(push.TASK, {}, 8), seed=0)
+    assert not any(found.determined[f"seen_d{axis}_m"] for axis in "xy")
     assert max(abs(found.values[f"seen_d{axis}_m"]) for axis in "xyz") < 0.005
 
 
@@ -111,6 +113,17 @@ def test_unsolved_episodes_do_not_count() -> None:
     unsolved = replace(episodes[0], info=replace(episodes[0].info, success=False))
     with pytest.raises(DataError, match=rf"solved episodes.*found {LEAST_EPISODES - 1}.*>= {LEAST_EPISODES}"):
         calibrate(reach.TASK, [unsolved, *episodes[1:]], seed=0)
+
+
+def test_a_task_without_anything_to_compare_is_refused() -> None:
+    episodes = [_without_between(episode) for episode in recorded(reach.TASK, WRONG, LEAST_EPISODES)]
+    with pytest.raises(DataError, match=r"observation: nothing to compare.*a field a_from_b"):
+        calibrate(reach.TASK, episodes, seed=0)
+
+
+def _without_between(episode: Episode) -> Episode:
+    kept = {name: column for name, column in episode.observations.items() if "_from_" not in name}
+    return replace(episode, observations=kept)
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ from robot_rlpd.interrupt import stop_on_signals
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SIM_STEPS = {"reach": 6_000, "pick_place": 30_000}
+SIM_STEPS = {"reach": 6_000, "pick_place": 30_000, "peg_insert": 90_000}
 """Steps in simulation until the policy is at its plateau; others have the last number."""
 SIM_SHARE = 0.5
 """Of the prior data, where nothing else is asked for."""
@@ -67,7 +67,7 @@ def main() -> int:
     )
     help_text = "actions before that are observed, as the robot answers late (default 2)"
     parser.add_argument("--previous-actions", type=int, default=2, help=help_text)
-    help_text = "calibrate the stand-in first, from 10 demonstrations more (sim identify --calibration)"
+    help_text = "calibrate the stand-in first, from 10 demonstrations more (sim calibrate)"
     parser.add_argument("--calibrated", action="store_true", help=help_text)
     parser.add_argument("--pace", choices=["fast", "real"], default="fast", help="of the stand-in (default fast)")
     parser.add_argument("--episodes", type=int, default=50, help="of the measurements (default 50)")

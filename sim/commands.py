@@ -238,6 +238,8 @@ class CalibrateCommand:
     """Seed of the search and of the expert in simulation, at least 0."""
     out: Path | None = None
     """JSON file to write the values to, in the form that --env-kwargs takes."""
+    corrected: Path | None = None
+    """Store to write: the same episodes as the robot will show things when it is calibrated."""
     json: bool = False
     """Print one JSON object on standard output."""
 
@@ -247,14 +249,19 @@ def calibrate(command: CalibrateCommand) -> int:
     from robot_rlpd.episode_store import EpisodeStore
     from robot_rlpd.specs import check_contract
     from sim.calibrate import calibrate as search
+    from sim.corrected import write_corrected
     from sim.served import find_task
 
     if command.seed < 0:
         raise ConfigError(field="seed", found=command.seed, allowed="at least 0")
+    if command.corrected is not None and command.corrected.exists():
+        raise ConfigError("exists already", field="corrected", found=str(command.corrected), hint="choose another name")
     task = find_task(command.task, field="task")
     with EpisodeStore.open(command.store) as store:
         check_contract(task.spec.contract(), store.spec, who="the recorded robot")
         found = search(task, (store.read(index) for index in range(len(store))), seed=command.seed)
+        if command.corrected is not None:
+            write_corrected(store, command.corrected, task.scene, found.values)
     if command.out is not None:
         _write(command.out, {"calibration": found.values})
     if command.json:
@@ -265,6 +272,7 @@ def calibrate(command: CalibrateCommand) -> int:
             "ends_apart_after_m": found.after_m,
             "parameters": _parameters(found),
             "out": str(command.out) if command.out is not None else None,
+            "corrected": str(command.corrected) if command.corrected is not None else None,
         }
         sys.stdout.write(json.dumps(told) + "\n")
         return 0

@@ -131,7 +131,7 @@ def test_the_evaluation_in_training_is_that_of_eval(here: Path) -> None:
         ("sim video", "sim video demos.zarr --task reach --renderer sketch --out video.gif"),
         ("sim drawn", "sim drawn --samples 20 --out drawn.svg"),
         ("sim identify", "sim identify demos.zarr --task reach --evaluations 5 --parameters payload_kg --out id.json"),
-        ("sim calibrate", "sim calibrate demos.zarr --task reach --out calibration.json"),
+        ("sim calibrate", "sim calibrate demos.zarr --task reach --out calibration.json --corrected right.zarr"),
         ("plot", "plot run --out curves.svg"),
         ("doctor", "doctor"),
     ],

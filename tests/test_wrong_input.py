@@ -430,6 +430,7 @@ WRONG_VALUES: list[tuple[str, tuple[str, ...]]] = [
     ("sim identify reach.zarr --task reach --calibration run/config.json", ("calibration: ", "sim calibrate")),
     ("sim calibrate reach.zarr --task nope", ("task: ", "nope", "pick_place, push, reach")),
     ("sim calibrate reach.zarr --task push", ("observation.block_position", "no such field")),
+    ("sim calibrate reach.zarr --task reach --corrected reach.zarr", ("corrected: ", "exists already")),
     ("sim calibrate reach.zarr --task reach --seed -1", ("seed: ", "-1", "at least 0")),
     (f"{RECORD} --success-when nope", ("success_when: only for gymnasium tasks",)),
     (f"{PENDULUM} --success-when observation[", ("success_when: ", "observation[", "field names")),

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from demos.teleop.device import DeviceOptions
-from robot_rlpd.errors import ConfigError, DataError
+from robot_rlpd.episode_store import EpisodeStore
+from robot_rlpd.errors import ConfigError, DataError, StoreError
 from robot_rlpd.rollout import rollout
 from robot_rlpd.task import SignalTask, TaskOptions, load_task
 from sim.calibrate import LEAST_EPISODES, calibrate
 from sim.calibration import Calibration
+from sim.corrected import write_corrected
 from sim.demonstrator import Demonstrator, make_device
 from sim.options import SimOptions
 from sim.prediction import Predictor, rms_m
@@ -23,6 +25,8 @@ from sim.standin import make_robot
 from sim.tasks import bimanual_handover, drawer, peg_insert, pick_place, push, reach
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from robot_rlpd.episode import Episode
     from sim.sim_task import SimTask
 
@@ -75,6 +79,30 @@ def test_a_robot_that_knows_what_it_is_off_by_shows_things_as_they_are(name: str
     shown, true = robot.reset(seed=0).observation, robot._truth
     for field in true:
         np.testing.assert_allclose(shown[field], true[field], atol=1e-5, err_msg=field)
+
+
+def test_corrected_episodes_are_what_a_calibrated_robot_would_have_recorded(tmp_path: Path) -> None:
+    """The person sees things as they are either way, and so does the same."""
+    recordings = []
+    for calibration in ({}, WRONG):
+        options = SimOptions(randomization=Randomization.constant(WRONG), calibration=calibration)
+        robot = peg_insert.TASK.make_robot(options, TaskOptions(max_episode_steps=8))
+        person = Demonstrator(peg_insert.TASK, {} if calibration else WRONG, noise=0.0, seed=0)
+        recordings.append(rollout(robot, person, SignalTask(), seed=0))
+    shown, right = recordings
+    with EpisodeStore.create(tmp_path / "shown.zarr", shown.spec) as store:
+        store.append(shown)
+        assert write_corrected(store, tmp_path / "right.zarr", peg_insert.TASK.scene, WRONG) == 1
+        with pytest.raises(StoreError, match="exists already"):
+            write_corrected(store, tmp_path / "right.zarr", peg_insert.TASK.scene, WRONG)
+    with EpisodeStore.open(tmp_path / "right.zarr") as store:
+        (found,) = store.load_all()
+        assert store.spec.metadata == right.spec.metadata
+    assert found.info.uuid != shown.info.uuid
+    np.testing.assert_array_equal(found.executed_actions, shown.executed_actions)
+    for name, column in right.observations.items():
+        np.testing.assert_allclose(found.observations[name], column, atol=2e-4, err_msg=name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["right.zarr", "shown.zarr"]
 
 
 def test_the_person_at_a_calibrated_stand_in_sees_no_error_twice() -> None:

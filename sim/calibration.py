@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from robot_rlpd.robot import Observation
     from sim.scene import Scene
 
-CALIBRATION = "calibration"
+METADATA_KEY = "calibration"
 """In the metadata of a robot's spec: the JSON object of what its observations were freed of."""
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from robot_rlpd.episode_store import EpisodeStore
 from robot_rlpd.errors import StoreError
-from sim.calibration import CALIBRATION, Calibration
+from sim.calibration import METADATA_KEY, Calibration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,7 +41,7 @@ def write_corrected(source: EpisodeStore, out: Path, scene: Scene, values: Mappi
         raise StoreError("exists already", field=str(out), hint="choose another name")
     calibration = Calibration(scene, values)
     told = json.dumps(dict(values))
-    spec = replace(source.spec, metadata={**source.spec.metadata, CALIBRATION: told})
+    spec = replace(source.spec, metadata={**source.spec.metadata, METADATA_KEY: told})
     unfinished = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
     codec = source.codec
     try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from robot_rlpd.robot import Source
-from sim.calibration import CALIBRATION, Calibration
+from sim.calibration import METADATA_KEY, Calibration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -120,6 +120,6 @@ def make_device(options: _Options) -> Demonstrator:
 
     name = options.setup.task.name
     task, hidden = find_task(name, field="task"), hidden_values(name, options.argument or "mild")
-    known = json.loads(options.spec.metadata.get(CALIBRATION, "{}"))
+    known = json.loads(options.spec.metadata.get(METADATA_KEY, "{}"))
     hidden = hidden | {wrong: hidden.get(wrong, 0.0) - value for wrong, value in known.items()}
     return Demonstrator(task, hidden, noise=options.noise, seed=options.seed)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from robot_rlpd.errors import ConfigError
-from sim.calibrate import SEARCHED as CALIBRATION
+from sim.calibrate import SEARCHED as BY_CALIBRATION
 from sim.prediction import Predictor, rms_m
 from sim.quantities import QUANTITIES, check_values
 from sim.search import Range, search
@@ -121,7 +121,7 @@ def _check(parameters: Sequence[str], evaluations: int) -> None:
                 field="parameters",
                 found=name,
                 allowed=", ".join(SEARCHED),
-                hint="solved episodes do: sim calibrate" if name in CALIBRATION else "",
+                hint="solved episodes do: sim calibrate" if name in BY_CALIBRATION else "",
             )
     if not parameters or len(set(parameters)) != len(parameters):
         raise ConfigError(field="parameters", found=str(list(parameters)), allowed="one or more, each once")

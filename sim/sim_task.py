@@ -13,7 +13,7 @@ from robot_rlpd.previous_actions import remembering, spec_with_previous_actions
 from robot_rlpd.robot import Expert, Observation
 from robot_rlpd.task import TaskOptions, TaskSetup
 from sim.arm import arm_spec, image_field
-from sim.calibration import CALIBRATION, Calibration
+from sim.calibration import METADATA_KEY, Calibration
 from sim.goal_task import GoalTask
 from sim.options import SimOptions, parse_options
 from sim.randomization import Randomization
@@ -78,7 +78,7 @@ class SimTask:
         spec = self.spec_with(options)
         spec = replace(spec, name=secret_name, metadata={}) if secret_name else spec
         if options.calibration:
-            spec = replace(spec, metadata={**spec.metadata, CALIBRATION: json.dumps(dict(options.calibration))})
+            spec = replace(spec, metadata={**spec.metadata, METADATA_KEY: json.dumps(dict(options.calibration))})
         return SimRobot(
             spec,
             scene=self.scene,

@@ -99,7 +99,10 @@ def calibrate(task: SimTask, episodes: Iterable[Episode], *, seed: int) -> Calib
     def cost(values: Mapping[str, float]) -> float:
         return unlike(values) + sum((value / USUAL[name]) ** 2 for name, value in values.items())
 
-    found = search(cost, dict.fromkeys(SEARCHED, 0.0), SEARCHED, evaluations=EVALUATIONS, seed=seed).values
+    result = search(cost, dict.fromkeys(SEARCHED, 0.0), SEARCHED, evaluations=EVALUATIONS, seed=seed)
+    if result.interrupted:  # half a calibration is worse than none
+        raise KeyboardInterrupt
+    found = result.values
     determined = {
         name: min(unlike({**found, name: found[name] + aside}) for aside in (-usually, usually)) > unlike(found) + 1.0
         for name, usually in USUAL.items()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from robot_rlpd.config import write_text
 from robot_rlpd.errors import ConfigError
 from robot_rlpd.progress import ProgressLine
 from robot_rlpd.task import TaskOptions
@@ -198,7 +199,7 @@ def identify(command: IdentifyCommand) -> int:
     finally:
         line.close()
     if command.out is not None:
-        _write(command.out, {"randomization": {**known, **found.values}})
+        write_text(command.out, json.dumps({"randomization": found.values}, indent=2) + "\n")
     _tell_identified(command, found, len(used), predictor.num_steps)
     return 0
 
@@ -260,10 +261,10 @@ def calibrate(command: CalibrateCommand) -> int:
     with EpisodeStore.open(command.store) as store:
         check_contract(task.spec.contract(), store.spec, who="the recorded robot")
         found = search(task, (store.read(index) for index in range(len(store))), seed=command.seed)
+        if command.out is not None:
+            write_text(command.out, json.dumps({"calibration": found.values}, indent=2) + "\n")
         if command.corrected is not None:
             write_corrected(store, command.corrected, task.scene, found.values)
-    if command.out is not None:
-        _write(command.out, {"calibration": found.values})
     if command.json:
         told = {
             "task": command.task,
@@ -295,9 +296,3 @@ def _told_parameters(found: Identified | Calibrated) -> list[str]:
         f"  {name:<26} {value:9.4g}{'' if found.determined[name] else '   the data do not determine it'}"
         for name, value in found.values.items()
     ]
-
-
-def _write(path: Path, data: dict[str, Any]) -> None:
-    unfinished = path.with_name(f".{path.name}.part")
-    unfinished.write_text(json.dumps(data, indent=2) + "\n")
-    unfinished.replace(path)

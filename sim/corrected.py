@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from robot_rlpd.episode_store import EpisodeStore
-from robot_rlpd.errors import StoreError
+from robot_rlpd.whole_store import whole_store
 from sim.calibration import METADATA_KEY, Calibration
 
 if TYPE_CHECKING:
@@ -19,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from robot_rlpd.episode import Episode
+    from robot_rlpd.episode_store import EpisodeStore
     from sim.scene import Scene
 
 
@@ -37,23 +36,14 @@ def write_corrected(source: EpisodeStore, out: Path, scene: Scene, values: Mappi
     Raises:
         StoreError: `out` exists, or cannot be written; nothing is left there.
     """
-    if out.exists():
-        raise StoreError("exists already", field=str(out), hint="choose another name")
     calibration = Calibration(scene, values)
     told = json.dumps(dict(values))
     spec = replace(source.spec, metadata={**source.spec.metadata, METADATA_KEY: told})
-    unfinished = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
-    codec = source.codec
-    try:
-        with EpisodeStore.create(unfinished, spec, lossless=codec.name == "zstd", jpeg_quality=codec.quality) as store:
-            for index in range(len(source)):
-                episode = source.read(index)
-                name = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{episode.info.uuid} {told}"))
-                fresh = replace(_corrected(episode, calibration), spec=spec, info=replace(episode.info, uuid=name))
-                store.append(fresh)
-        unfinished.rename(out)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    with whole_store(out, spec, source.codec) as store:
+        for index in range(len(source)):
+            episode = source.read(index)
+            name = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{episode.info.uuid} {told}"))
+            store.append(replace(_corrected(episode, calibration), spec=spec, info=replace(episode.info, uuid=name)))
     return len(source)
 
 

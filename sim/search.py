@@ -51,10 +51,12 @@ class Found:
     Attributes:
         values: The quantities.
         evaluations: How often the cost was computed.
+        interrupted: Whether Ctrl-C ended it.
     """
 
     values: dict[str, float]
     evaluations: int
+    interrupted: bool
 
 
 def search(
@@ -82,10 +84,10 @@ def search(
         return {name: ranges[name].from_unit(float(u)) for name, u in zip(names, unit, strict=True)}
 
     begin = np.array([ranges[name].to_unit(start[name]) for name in names])
-    best, count = _least(lambda unit: cost(values(unit)), begin, evaluations, seed, on_progress)
+    best, count, interrupted = _least(lambda unit: cost(values(unit)), begin, evaluations, seed, on_progress)
     if cost(values(begin)) <= cost(values(best)):
         best = begin
-    return Found(values=values(best), evaluations=count)
+    return Found(values=values(best), evaluations=count, interrupted=interrupted)
 
 
 def _least(
@@ -94,8 +96,8 @@ def _least(
     evaluations: int,
     seed: int,
     on_progress: Callable[[int, float], None],
-) -> tuple[NDArray[np.float64], int]:
-    """The best point of the unit cube that was found, and the number of evaluations."""
+) -> tuple[NDArray[np.float64], int, bool]:
+    """The best point of the unit cube that was found, the number of evaluations, and whether Ctrl-C ended it."""
     import cma
 
     draws = np.random.default_rng(seed)
@@ -111,6 +113,7 @@ def _least(
         "tolx": 1e-4,
         "tolfun": 1e-12,
     }
+    interrupted = False
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         strategy = cma.CMAEvolutionStrategy(np.clip(padded, 0.05, 0.95), FIRST_STEP, options)
@@ -122,4 +125,5 @@ def _least(
         except KeyboardInterrupt:
             if strategy.result.xbest is None:
                 raise
-    return np.asarray(strategy.result.xbest)[: len(start)], int(strategy.result.evaluations)
+            interrupted = True
+    return np.asarray(strategy.result.xbest)[: len(start)], int(strategy.result.evaluations), interrupted

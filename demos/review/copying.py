@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import shutil
-import uuid
 from typing import TYPE_CHECKING
 
-from robot_rlpd.episode_store import EpisodeStore
-from robot_rlpd.errors import StoreError
 from robot_rlpd.store_layout import check_spec
+from robot_rlpd.whole_store import whole_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from robot_rlpd.episode_store import EpisodeStore
     from robot_rlpd.store_codec import EncodedEpisode
     from robot_rlpd.store_index import StoredEpisode
 
@@ -42,26 +39,8 @@ def copy_episodes(parts: Sequence[Part], out: Path, *, on_episode: Callable[[], 
     first = parts[0][0]
     for store, _ in parts[1:]:
         check_spec(first.spec, store.spec, who=f"store {store.path}")
-    if out.exists():
-        raise StoreError("exists already", field=str(out), hint="choose another name")
-    temporary = out.with_name(f".{out.name}.{uuid.uuid4().hex}.copying")
-    try:
-        lossless = first.codec.name == "zstd"
-        with contextlib.closing(
-            EpisodeStore.create(temporary, first.spec, lossless=lossless, jpeg_quality=first.codec.quality)
-        ) as fresh:
-            added = sum(_copy(part, fresh, on_episode) for part in parts)
-        temporary.rename(out)
-    except StoreError as error:
-        where = error.field.replace(str(temporary), str(out))
-        raise StoreError(
-            error.message, field=where, found=error.found, allowed=error.allowed, hint=error.hint
-        ) from None
-    except OSError as error:
-        raise StoreError(f"cannot create: {error.strerror}", field=str(out)) from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return added
+    with whole_store(out, first.spec, first.codec) as fresh:
+        return sum(_copy(part, fresh, on_episode) for part in parts)
 
 
 def _copy(part: Part, fresh: EpisodeStore, on_episode: Callable[[], None]) -> int:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from robot_rlpd.episode import Episode
+    from robot_rlpd.robot import Observation
     from sim.sim_task import SimTask
 
 WRONG = {"seen_dx_m": -0.007, "seen_dy_m": 0.012, "seen_dz_m": 0.003, "base_yaw_offset_rad": -0.025}
@@ -164,3 +165,19 @@ def test_a_world_of_wrong_calibration_predicts_what_it_recorded(task: SimTask) -
     right, wrong = rms_m(predictor.residuals(WRONG)), rms_m(predictor.residuals({}))
     assert right < 0.002
     assert right <= wrong
+
+
+def test_an_interrupted_search_is_no_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
+    episodes = recorded(reach.TASK, WRONG, LEAST_EPISODES)
+    calls = 0
+
+    def interrupt(calibration: Calibration, observation: Observation) -> Observation:
+        nonlocal calls
+        calls += 1
+        if calls == 100:
+            raise KeyboardInterrupt
+        return observation
+
+    monkeypatch.setattr(Calibration, "undone", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        calibrate(reach.TASK, episodes, seed=0)

@@ -156,7 +156,15 @@ def test_ground_floor_bridge_and_runtime_load_no_heavy_library() -> None:
 
 
 def test_the_episode_library_is_loaded_only_when_needed() -> None:
-    stores = ("episode_store", "store_arrays", "store_format", "store_compact", "store_salvage", "store_repair")
+    stores = (
+        "episode_store",
+        "store_arrays",
+        "store_format",
+        "store_compact",
+        "store_salvage",
+        "store_repair",
+        "whole_store",
+    )
     above = ("robot_rlpd.learner", *ENVIRONMENTS, *(f"robot_rlpd.{name}" for name in stores))
     assert not brought_by(modules_in("robot_rlpd", "deploy.runtime", but=above), ("zarr",))
 

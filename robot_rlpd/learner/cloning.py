@@ -56,7 +56,7 @@ class BehaviourCloning:
         self._actor = initialise(self._shapes, generator, dtype=dtype)
         self._adam = AdamState.zeros_like(self._actor)
         self.actor = views(self._actor, self._shapes)
-        self._step = compiled(self._update) if compile else self._update
+        self._step = compiled(self._update, self.device) if compile else self._update
 
     @property
     def gradient_steps(self) -> int:

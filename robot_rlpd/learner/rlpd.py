@@ -173,8 +173,8 @@ class RLPD:
         self.gradient_steps = 0
         self.critic = views(self._critic, self._critic_shapes)
         self.target = views(self._target, self._critic_shapes)
-        self._critic_step = compiled(self._critic_update) if compile else self._critic_update
-        self._actor_step = compiled(self._actor_update) if compile else self._actor_update
+        self._critic_step = compiled(self._critic_update, self.device) if compile else self._critic_update
+        self._actor_step = compiled(self._actor_update, self.device) if compile else self._actor_update
 
     def update(self, batch: Batch) -> dict[str, float]:
         """Do `utd_ratio` critic updates, then one actor and one temperature update on the last minibatch.

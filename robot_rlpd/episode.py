@@ -198,8 +198,7 @@ def transitions(episode: Episode, task: Task, fields: Sequence[str]) -> Transiti
     cannot be used. Steps after a termination belong to no MDP state and are left out.
     """
     steps = len(episode)
-    following = np.minimum(np.arange(steps) + 1, len(episode.robot_times_s) - 1)
-    next_observations = {name: array[following] for name, array in episode.observations.items()}
+    next_observations = {name: _following(array, steps) for name, array in episode.observations.items()}
     observations = {name: array[:steps] for name, array in episode.observations.items()}
     outcomes = judge_steps(task, observations, episode.executed_actions, episode.signals, next_observations)
     ends = np.flatnonzero(outcomes.terminated)
@@ -212,6 +211,11 @@ def transitions(episode: Episode, task: Task, fields: Sequence[str]) -> Transiti
         masks=1.0 - outcomes.terminated[:kept].astype(np.float32),
         successes=outcomes.successes[:kept],
     )
+
+
+def _following(array: NDArray[Any], steps: int) -> NDArray[Any]:
+    """The observations after each of `steps` steps, the last one again where there is none; without a copy where not."""
+    return array[1:] if len(array) > steps else np.concatenate([array[1:], array[-1:]])
 
 
 class EpisodeBuilder:

@@ -200,8 +200,11 @@ class ActionSpec:
 
     def to_unit(self, action: NDArray[Any]) -> NDArray[np.float32]:
         """Map robot units to [-1, 1] per component, clipped; works on `(..., A)`."""
-        unit = (np.asarray(action, np.float64) - self.low) / (self.high.astype(np.float64) - self.low) * 2.0 - 1.0
-        return np.clip(unit, -1.0, 1.0).astype(np.float32)
+        unit = np.subtract(action, self.low, dtype=np.float64)
+        unit /= self.high.astype(np.float64) - self.low
+        unit *= 2.0
+        unit -= 1.0
+        return np.clip(unit, -1.0, 1.0, out=unit).astype(np.float32)
 
     def from_unit(self, unit: NDArray[Any]) -> NDArray[np.float32]:
         """Map [-1, 1] per component to robot units; works on `(..., A)`."""

@@ -39,6 +39,14 @@ def test_next_observations_follow_within_the_episode() -> None:
     assert found.rewards.tolist() == [-1.0] * (len(episode) - 1) + [0.0]
 
 
+def test_what_was_observed_is_held_once() -> None:
+    episode = recorded()
+    found = transitions(episode, FakeTask(), FIELDS)
+    for name in FIELDS:
+        assert np.shares_memory(found.observations[name], episode.observations[name])
+        assert np.shares_memory(found.next_observations[name], episode.observations[name])
+
+
 def test_a_timed_out_last_step_without_next_observation_cannot_be_used() -> None:
     episode = without_final_observation(recorded(max_episode_steps=1))
     assert len(transitions(episode, FakeTask(), FIELDS)) == 0

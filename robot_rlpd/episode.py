@@ -214,7 +214,7 @@ def transitions(episode: Episode, task: Task, fields: Sequence[str]) -> Transiti
 
 
 def _following(array: NDArray[Any], steps: int) -> NDArray[Any]:
-    """The observations after each of `steps` steps, the last one again where there is none; without a copy where not."""
+    """The observations after each of `steps` steps; the last one again, which takes a copy, where there is none."""
     return array[1:] if len(array) > steps else np.concatenate([array[1:], array[-1:]])
 
 

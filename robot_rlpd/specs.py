@@ -200,7 +200,7 @@ class ActionSpec:
 
     def to_unit(self, action: NDArray[Any]) -> NDArray[np.float32]:
         """Map robot units to [-1, 1] per component, clipped; works on `(..., A)`."""
-        unit = np.subtract(action, self.low, dtype=np.float64)
+        unit: NDArray[np.float64] = np.subtract(action, self.low, dtype=np.float64)
         unit /= self.high.astype(np.float64) - self.low
         unit *= 2.0
         unit -= 1.0

@@ -50,14 +50,20 @@ def compiled(function: Callable[_P, _R], device: torch.device) -> Callable[_P, _
         try:
             result = fast(*args, **kwargs)
         except Exception as error:  # the compiler behind torch.compile raises whatever it likes
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            _logger.warning("%s runs uncompiled, which is slower: %s", function.__name__, reason)
+            _logger.warning("%s runs uncompiled, which is slower: %s", function.__name__, _reason(error))
             chosen.append(function)
             return function(*args, **kwargs)
         chosen.append(fast)
         return result
 
     return call
+
+
+def _reason(error: Exception) -> str:
+    """One line: what kind of error it is, and the first thing that the C++ compiler called one."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    told = [line.strip() for line in lines[1:] if " error: " in line]
+    return ": ".join([lines[0], *told[:1]])
 
 
 @functools.cache

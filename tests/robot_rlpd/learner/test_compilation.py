@@ -67,6 +67,20 @@ def test_without_it_the_function_computes_the_same(
     assert [record.name for record in caplog.records if "no header" in record.message] == [compilation.__name__]
 
 
+def test_the_warning_says_what_the_compiler_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(_: Tensor) -> Tensor:
+        raise RuntimeError(
+            "C++ compile error\n\nCommand:\ng++ x.cpp\n\nOutput:\nx.cpp:3: fatal error: no space\nx error: 2\n"
+        )
+
+    monkeypatch.setattr(torch, "compile", lambda function, **_: fails)
+    assert torch.equal(compilation.compiled(twice, CPU)(torch.ones(1)), torch.full((1,), 2.0))
+    told = "twice runs uncompiled, which is slower: C++ compile error: x.cpp:3: fatal error: no space"
+    assert told in [record.message for record in caplog.records]
+
+
 def test_a_gpu_needs_no_such_header(monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[None] = []
     monkeypatch.setattr(compilation, "_compile_header", lambda: begun.append(None))
